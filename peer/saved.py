@@ -7,19 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
+from protocol.exchange import Epoch
 from protocol.identity import PeerId
 from protocol.tensors import Arrays
 
 from .events import Seconds, TaskId
-
-
-class Epoch(NamedTuple):
-    """One restart of an average: its number, and the peer that started it. Compared in that order, so two that start at once agree."""
-
-    number: int
-    starter: PeerId
 
 
 @dataclass(frozen=True, slots=True)
