@@ -115,7 +115,7 @@ def _name(peer: bytes, role: str | None = None) -> x509.Name:
 
 
 def _extensions(subject: KeyId, issuer: KeyId, path_length: int | None) -> list[tuple[x509.ExtensionType, bool]]:
-    """The extensions of our certificates, and whether each is critical. Written by `_issue` and demanded by `_read`: one list, one profile."""
+    """The extensions of our certificates, and whether each is critical: what `_issue` writes and `_read` demands."""
     is_authority = path_length is not None
     usage = x509.KeyUsage(not is_authority, False, False, False, False, is_authority, is_authority, False, False)
     both_ends = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
