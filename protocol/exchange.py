@@ -1,7 +1,7 @@
 """The exchange: two peers move by opposite amounts, or neither moves (SPEC 5).
 
-Why: the mean over the network must survive loss, crash and reordering. Whatever one side gains the other gives, so the sum over all peers stays what it
-was; a one-way merge, or a reply that may be lost, drifts by 10 % and more.
+Why: the mean over the network must survive loss, crash and reordering. Whatever one side gains the other gives, so the sum over all
+peers stays what it was; a one-way merge, or a reply that may be lost, drifts by 10 % and more.
 
     initiator                                        responder
     PROPOSE xid, digest of x_i         ->            free, same epoch, same schema; else REFUSE
@@ -13,12 +13,13 @@ was; a one-way merge, or a reply that may be lost, drifts by 10 % and more.
 
     d_i = n_j / (n_i + n_j) * (x_j - x_i), from the bytes that travelled, so n_i d_i + n_j d_j = 0.
 
-The decision is the responder's durable apply. An initiator that hears neither DONE nor ABORTED is in doubt and asks RESOLVE at the next contact, on any
-connection. Two rules carry the proof: (1) COMMIT counts only on the connection of its PROPOSE and with the digest of both snapshots; (2) RESOLVE never
-applies, and drops whatever is pending under its xid before it is answered ABORTED, for the COMMIT may still lie in an old socket's buffer.
+The decision is the responder's durable apply. An initiator that hears neither DONE nor ABORTED is in doubt and asks RESOLVE at the next
+contact, on any connection. Two rules carry the proof: (1) COMMIT counts only on the connection of its PROPOSE and with the digest of both
+snapshots; (2) RESOLVE never applies, and drops whatever is pending under its xid before it is answered ABORTED, for the COMMIT may still
+lie in an old socket's buffer.
 
-The increments are *added*: training and other exchanges may go on meanwhile. No clock, no I/O: messages in, effects out; the order of effects is the
-safety contract (durable first, then said).
+The increments are *added*: training and other exchanges may go on meanwhile. No clock, no I/O: messages in, effects out; the order of
+effects is the safety contract (durable first, then said).
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ class Holdings(Protocol):
         """Why a neighbour's state must not be mixed into ours: not a mean of moments, out of all proportion. None if it may."""
 
 
-# effects, in the order in which they must be carried out -----------------------------------------------------------------------------------------
+# effects, in the order in which they must be carried out -------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """This peer's half is decided: add `delta` and make it durable, together with forgetting (initiator) or remembering (responder) the xid."""
+    """This peer's half is decided: add `delta` and make it durable, in one with forgetting (initiator) or remembering (responder) the xid."""
 
     xid: bytes
     subject: Subject
@@ -190,7 +191,7 @@ class Exchanges:
         self._applied = dict(applied)
         self._flights: dict[Subject, Flight] = {}
 
-    # what the peer does ---------------------------------------------------------------------------------------------------------------------------
+    # what the peer does -----------------------------------------------------------------------------------------------
 
     def propose(self, link: int, partner: PeerId, subject: Subject, xid: bytes, now: float) -> list[Effect]:
         """Start an exchange with this partner. `xid` is 16 fresh random bytes, never used before."""
@@ -227,8 +228,10 @@ class Exchanges:
     def is_busy(self, subject: Subject) -> bool:
         return subject in self._flights
 
-    def is_link_busy(self, link: int) -> bool:
-        return self._on(link) is not None
+    def subject_on(self, link: int) -> Subject | None:
+        """What the exchange under way on this link is about."""
+        flight = self._on(link)
+        return flight.subject if flight else None
 
     def resolve(self, link: int, partner: PeerId) -> list[Effect]:
         """Ask what became of every exchange that is in doubt with this partner and not just being decided on some link."""
@@ -274,7 +277,7 @@ class Exchanges:
     def next_deadline(self) -> float | None:
         return min((f.deadline for f in self._flights.values()), default=None)
 
-    # what comes in --------------------------------------------------------------------------------------------------------------------------------
+    # what comes in ----------------------------------------------------------------------------------------------------
 
     def receive(self, link: int, partner: PeerId, message: Message, now: float) -> list[Effect]:
         """Take in one message of the exchange. Total: a message that does not count has no effect, or is answered ABORTED or REFUSE."""
@@ -310,7 +313,7 @@ class Exchanges:
             return self._give_up(flight, problem)
         return self._prepare(flight, now) if flight.is_initiator else []
 
-    # the initiator's half -------------------------------------------------------------------------------------------------------------------------
+    # the initiator's half ---------------------------------------------------------------------------------------------
 
     def _accepted(self, link: int, message: Accept, now: float) -> list[Effect]:
         flight = self._on(link)
@@ -351,7 +354,7 @@ class Exchanges:
             return [Moved(half.xid, half.subject, partner, half.delta, True)]
         return [Dropped(half.subject, partner, "aborted by the partner", 0, half.xid)]
 
-    # the responder's half -------------------------------------------------------------------------------------------------------------------------
+    # the responder's half ---------------------------------------------------------------------------------------------
 
     def _proposed(self, link: int, partner: PeerId, message: Propose, now: float) -> list[Effect]:
         subject = Subject(message.task, message.part)
@@ -410,7 +413,7 @@ class Exchanges:
             effects.append(Dropped(flight.subject, partner, "aborted by the partner", 0, None))
         return [*effects, Say(link, Aborted(xid=message.xid), subject)]
 
-    # both -----------------------------------------------------------------------------------------------------------------------------------------
+    # both -------------------------------------------------------------------------------------------------------------
 
     def _on(self, link: int) -> Flight | None:
         return next((f for f in self._flights.values() if f.link == link), None)

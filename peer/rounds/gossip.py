@@ -1,8 +1,8 @@
 """The `gossip` round protocol: asynchronous push-pull, one exchange begun per period, with whoever is there.
 
-When: a period is at least what the owner set and twice what an exchange takes, so that slow links are not flooded, give or take a fifth, so that
-peers started together do not move in step. When exchanges no longer change anything the period doubles each time, up to a minute: a network that
-agrees is quiet. Any change brings it back.
+When: a period is at least what the owner set and twice what an exchange takes, so that slow links are not flooded, give or take a fifth,
+so that peers started together do not move in step. When exchanges no longer change anything the period doubles each time, up to a minute:
+a network that agrees is quiet. Any change brings it back.
 With whom: uniformly at random among the neighbours that take part; every measured property of the average rests on that.
 """
 

@@ -1,0 +1,748 @@
+"""The brain of a peer: events in, actions out, in order (DESIGN "The brain's contract").
+
+It routes; the state machines decide: `protocol/connection.py` what bytes mean, `protocol/exchange.py` who moves, `participation.py` what a
+task wants, `membership.py` who belongs, `view.py` whom to dial. It reads no clock, no socket, no file and no random source: time is an
+argument, randomness is given once. What the simulator finds is true of the daemon because it is the same object.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final, assert_never
+
+from protocol.cards import card_id, open_card
+from protocol.connection import ChunkReceived, Closed, Connection, Greeted, MessageReceived
+from protocol.exchange import Dropped, Effect, Epoch, Exchanges, Moved, Offer, Prepared, Refusal, Say, SayState, Subject
+from protocol.fetch import Fetches
+from protocol.frames import frame, message_frame
+from protocol.identity import Identity, MemberCertificate, PeerId, short
+from protocol.joining import JoinRefused
+from protocol.messages import (
+    CHUNK_TYPE,
+    VERSION,
+    Aborted,
+    Accept,
+    CloseCode,
+    Commit,
+    Done,
+    Fetch,
+    Hello,
+    Join,
+    Message,
+    Propose,
+    Records,
+    Refuse,
+    Renew,
+    Renewed,
+    Resolve,
+    Result,
+    Revocation,
+    TaskCard,
+)
+from protocol.records import format_address
+from protocol.revocations import MayNotRevoke
+from protocol.tasks import Task
+from protocol.tensors import Arrays, chunks, digest, encode
+from protocol.wire import WireError, decode
+
+from . import events as ev
+from .events import Action, Address, Disconnect, Event, LinkId, Notify, Persist, Seconds, Send, TaskId, Trained
+from .membership import INVITER, Membership
+from .participation import Participation
+from .saved import Apply, EraseTask, KeepRecord, KeepTask, Prepare, Saved, Settle
+from .view import Neighbour, View
+
+MAX_LINKS: Final = 64
+"""Connections at once, those that others opened included: sockets and buffers of one small device."""
+
+TARGET_LINKS: Final = 24
+"""Connections this peer keeps of its own accord. Up to 25 peers all are linked; beyond, partners are dialled as they are drawn."""
+
+MAX_DIALS: Final = 8
+"""Dials under way at once."""
+
+MAX_TASKS: Final = 256
+"""Task cards kept: 15 MiB at worst. A member that floods the network with cards fills this, and no more."""
+
+HOUSEKEEPING_S: Final = 5.0
+"""Seconds between looks at what ends by the calendar: certificates, invites, neighbours not heard from."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """What the owner set. `period_s`: pace of exchanges; `lost_after_s`: silence after which a neighbour counts as gone for good."""
+
+    name: str
+    period_s: float = 0.5
+    lost_after_s: float = 60.0
+    static: tuple[Address, ...] = ()
+    agent: str = "chinwag"
+
+
+@dataclass(slots=True)
+class Link:
+    """One connection. `certificate` is None for a stranger at the door."""
+
+    id: LinkId
+    connection: Connection
+    certificate: MemberCertificate | None
+    is_dialled: bool
+    used: float
+    hello: Hello | None = None
+
+
+class Node:
+    """See the module. `handle` is total: every event in every state."""
+
+    def __init__(self, identity: Identity, config: NodeConfig, saved: Saved, random: Random) -> None:
+        self._config, self._random = config, random
+        self._me = identity.peer
+        self._membership = Membership(identity, config.name, saved)
+        self._view = View(self._me, Random(random.getrandbits(64)), config.lost_after_s)
+        self._links: dict[LinkId, Link] = {}
+        self._tasks: dict[TaskId, Participation] = {}
+        for kept in saved.tasks.values():
+            self._add_participation(kept.task, kept.card, kept.decision, saved)
+        prepared = {
+            p.xid: Prepared(p.xid, Subject(p.task, p.part), p.partner, p.epoch, p.delta)
+            for p in saved.prepared.values()
+            if p.task in self._tasks
+        }
+        applied = {(partner, bytes(task), part): xid for (partner, task, part), xid in saved.applied.items()}
+        self._exchanges = Exchanges(self._me, self, prepared, applied)
+        self._fetches = Fetches()
+        self._began: dict[Subject, float] = {}
+        self._wanted: set[PeerId] = set()
+        self._saved_records = dict(saved.records)
+        self._is_started = False
+        self._housekeeping_at = 0.0
+        self._alone_since: float | None = None
+        self._last_exchange: tuple[float, PeerId] | None = None
+        self._now = Seconds(0.0)
+
+    # the contract ----------------------------------------------------------------------------------------------------
+
+    def handle(self, event: Event, now: Seconds) -> list[Action]:
+        """Take in one event; what is to be done, in order."""
+        self._now = now
+        actions = [] if self._is_started else self._start(now)
+        actions += self._route(event, now)
+        if not self._membership.is_self_revoked:
+            actions += self._advance(now)
+        return actions
+
+    def next_deadline(self) -> Seconds | None:
+        """When to send a Tick, at the latest."""
+        waits: list[float | None] = [self._housekeeping_at, self._exchanges.next_deadline()]
+        waits += [link.connection.next_deadline() for link in self._links.values()]
+        if not self._membership.is_self_revoked:
+            waits.append(self._view.next_deadline(self._now) if self._dial_room() > 0 else None)
+            waits += [p.next_deadline(len(self._partners(p.task_id))) for p in self._tasks.values()]
+        known = [w for w in waits if w is not None]
+        return Seconds(min(known)) if known else None
+
+    def _start(self, now: Seconds) -> list[Action]:
+        self._is_started, self._alone_since = True, now
+        self._view.load(self._saved_records, now)
+        for address in self._config.static:
+            self._view.add_candidate(address, is_static=True)
+        actions: list[Action] = [self._membership.door()]
+        for participation in self._tasks.values():
+            actions += participation.open()
+        return actions
+
+    def _route(self, event: Event, now: Seconds) -> list[Action]:
+        match event:
+            case ev.Candidate(address):
+                self._view.add_candidate(address)
+            case ev.Connected():
+                return self._connected(event, now)
+            case ev.DialFailed(address, reason):
+                self._view.dial_failed(address, now)
+                return [Notify("dial.failed", {"address": format_address(address), "reason": reason})]
+            case ev.Received(link, data):
+                return self._received(link, data, now)
+            case ev.Disconnected(link, reason):
+                return self._drop(link, reason, now)
+            case ev.Tick():
+                return self._tick(now)
+            case Trained():
+                participation = self._tasks.get(event.task)
+                return participation.trained(event, now) if participation else []
+            case ev.RowsChanged(task):
+                participation = self._tasks.get(task)
+                return participation.open() if participation else []
+            case ev.AddTask(card):
+                return self._take_task(card, None, now)
+            case ev.AcceptTask(task):
+                return self._accept(task)
+            case ev.LeaveTask(task, erase):
+                return self._leave(task, erase, now)
+            case ev.OpenInvite(token, expires, may_invite):
+                return self._membership.open_invite(token, expires, may_invite=may_invite)
+            case ev.RevokePeer(peer):
+                return self._revoke(peer, now)
+            case ev.AddressesChanged(addresses):
+                self._membership.addresses = addresses
+            case _:
+                assert_never(event)
+        return []
+
+    # links -----------------------------------------------------------------------------------------------------------
+
+    def _connected(self, event: ev.Connected, now: Seconds) -> list[Action]:
+        certificate = event.certificate
+        connection = Connection(event.dialled is None, self._hello(), is_member=certificate is not None)
+        if (refusal := self._refusal(certificate, event)) is not None:
+            if event.dialled is not None:
+                self._view.dial_failed(event.dialled, now)
+                return [Disconnect(event.link)]
+            return [Send(event.link, connection.close(refusal)), Disconnect(event.link)]
+        greeting = connection.start(now)
+        self._links[event.link] = Link(event.link, connection, certificate, event.dialled is not None, now)
+        actions: list[Action] = []
+        if certificate is not None:
+            self._view.connected(certificate.peer, event.link, event.dialled, now)
+            self._wanted.discard(certificate.peer)
+            actions += self._membership.met(certificate)
+        return [*actions, Send(event.link, greeting)] if greeting else actions
+
+    def _refusal(self, certificate: MemberCertificate | None, event: ev.Connected) -> CloseCode | None:
+        if certificate is not None and certificate.peer == self._me:
+            if event.dialled is not None:
+                self._view.is_own(event.dialled)
+            return CloseCode.SELF_CONNECT
+        if certificate is not None and (self._membership.is_revoked(certificate) or self._membership.is_self_revoked):
+            return CloseCode.REVOKED
+        return CloseCode.LIMIT if len(self._links) >= MAX_LINKS else None
+
+    def _received(self, link_id: LinkId, data: bytes, now: Seconds) -> list[Action]:
+        link = self._links.get(link_id)
+        if link is None:
+            return []
+        events, answer = link.connection.receive(data, now)
+        actions: list[Action] = [Send(link_id, answer)] if answer else []
+        if link.certificate is not None:
+            self._view.heard(link.certificate.peer, now)
+        for event in events:
+            if link_id not in self._links:
+                break
+            match event:
+                case Greeted(hello):
+                    actions += self._greeted(link, hello, now)
+                case MessageReceived(message):
+                    actions += self._message(link, message, now)
+                case ChunkReceived(xid, piece):
+                    actions += self._chunk(link, xid, piece, now)
+                case Closed(code, _, reason):
+                    actions += [*self._drop(link_id, reason or f"closed with code {code}", now), Disconnect(link_id)]
+        return actions
+
+    def _greeted(self, link: Link, hello: Hello, now: Seconds) -> list[Action]:
+        """Both sides have said HELLO: tell what the other may not know, revocations first, then settle what is in doubt."""
+        assert link.certificate is not None
+        link.hello = hello
+        peer = link.certificate.peer
+        actions = self._close_duplicate(peer, now)
+        if link.id not in self._links:
+            return actions
+        if self._alone_since is not None:
+            self._alone_since = None
+        actions.append(Notify("peer.connected", {"peer": peer.hex(), "name": self._name(peer)}))
+        if hello.revocations != self._membership.revocations.digest():
+            actions += [self._say(link, Revocation(card=card)) for card in self._membership.revocations.cards()]
+        if hello.tasks != self._tasks_digest():
+            actions += [self._say(link, TaskCard(card=p.card)) for p in self._tasks.values()]
+        actions += self._own_record(now)
+        actions.append(self._say(link, Records(cards=(self._membership.record, *self._view.sample()))))
+        actions += self._carry_out(self._exchanges.resolve(link.id, peer), now)
+        if INVITER in hello.capabilities and self._membership.wants_renewal(now):
+            self._membership.asked_renewal(now)
+            actions.append(self._say(link, Renew()))
+        return actions
+
+    def _close_duplicate(self, peer: PeerId, now: Seconds) -> list[Action]:
+        """Two peers that dialled each other at once keep the connection of the lower peer id."""
+        greeted = [k for k in self._links.values() if k.certificate is not None and k.certificate.peer == peer and k.hello is not None]
+        if len(greeted) < 2:
+            return []
+        lower_dialled = [k for k in greeted if k.is_dialled == (self._me < peer)]
+        keep = min(lower_dialled or greeted, key=lambda k: k.id)
+        spare = [k for k in greeted if k is not keep and self._exchanges.subject_on(k.id) is None]
+        return [a for k in spare for a in self._close(k, CloseCode.DUPLICATE_CONNECTION, now)]
+
+    def _close(self, link: Link, code: CloseCode, now: Seconds) -> list[Action]:
+        goodbye = link.connection.close(code)
+        return [Send(link.id, goodbye), *self._drop(link.id, f"closed: {code.name.lower().replace('_', ' ')}", now), Disconnect(link.id)]
+
+    def _drop(self, link_id: LinkId, reason: str, now: Seconds) -> list[Action]:
+        link = self._links.pop(link_id, None)
+        if link is None:
+            return []
+        self._fetches.link_lost(link_id)
+        actions = self._carry_out(self._exchanges.link_lost(link_id), now)
+        if link.certificate is None:
+            return actions
+        peer = link.certificate.peer
+        self._view.disconnected(peer, link_id, now)
+        if not self._view.live():
+            self._alone_since = now
+        if link.hello is not None and not self._view.neighbours[peer].links:
+            actions.append(Notify("peer.disconnected", {"peer": peer.hex(), "name": self._name(peer), "reason": reason}))
+        return actions
+
+    def _hello(self) -> Hello:
+        capabilities = (INVITER,) if self._membership.identity.may_invite else ()
+        known = self._membership.revocations.digest()
+        return Hello(
+            versions=(VERSION,), agent=self._config.agent, capabilities=capabilities, revocations=known, tasks=self._tasks_digest()
+        )
+
+    # messages --------------------------------------------------------------------------------------------------------
+
+    def _message(self, link: Link, message: Message, now: Seconds) -> list[Action]:
+        if isinstance(message, Join):
+            return self._join(link, message, now)
+        if link.certificate is None:
+            return []
+        peer = link.certificate.peer
+        try:
+            match message:
+                case Revocation(card):
+                    return self._take_revocation(card, link, now)
+                case TaskCard(card):
+                    return self._take_task(card, link, now)
+                case Records(cards):
+                    return [a for card in cards for a in self._take_record(card, link, now)]
+                case Propose():
+                    actions = self._before_proposal(link, message, now)
+                    self._began[Subject(message.task, message.part)] = now
+                    return actions + self._carry_out(self._exchanges.receive(link.id, peer, message, now), now)
+                case Refuse():
+                    self._fetches.receive(link.id, message)
+                    return self._carry_out(self._exchanges.receive(link.id, peer, message, now), now)
+                case Accept() | Commit() | Done() | Aborted() | Resolve():
+                    return self._carry_out(self._exchanges.receive(link.id, peer, message, now), now)
+                case Fetch():
+                    return self._serve(link, message)
+                case Result():
+                    self._fetches.receive(link.id, message)
+                case Renew():
+                    renewed = self._membership.renew_other(link.certificate, now)
+                    return [self._say(link, renewed)] if renewed else []
+                case Renewed():
+                    return self._membership.renewed(message, now)
+        except WireError as error:
+            return [Notify("card.refused", {"peer": peer.hex(), "reason": str(error)}), *self._close(link, CloseCode.PROTOCOL, now)]
+        return []
+
+    def _chunk(self, link: Link, xid: bytes, piece: bytes, now: Seconds) -> list[Action]:
+        if link.certificate is None:
+            return []
+        if fetched := self._fetches.chunk(link.id, xid, piece):
+            participation = self._tasks.get(TaskId(fetched.subject.task))
+            return participation.fetched(fetched.subject.part, fetched.epoch, fetched.arrays, now) if participation else []
+        subject = self._exchanges.subject_on(link.id)
+        if subject is not None and (participation := self._tasks.get(TaskId(subject.task))):
+            participation.bytes_received += len(piece)
+        return self._carry_out(self._exchanges.chunk(link.id, xid, piece, now), now)
+
+    def _join(self, link: Link, join: Join, now: Seconds) -> list[Action]:
+        if link.certificate is not None:
+            return self._close(link, CloseCode.BAD_STATE, now)
+        try:
+            joined, actions = self._membership.admit(join, now)
+        except (JoinRefused, WireError) as error:
+            return [Notify("join.refused", {"reason": str(error)}), *self._close(link, CloseCode.INVITE_REFUSED, now)]
+        return [*actions, self._say(link, joined), *self._close(link, CloseCode.NORMAL, now)]
+
+    def _serve(self, link: Link, message: Fetch) -> list[Action]:
+        participation = self._tasks.get(TaskId(message.task))
+        result = participation.result(message.part) if participation is not None and message.part in participation.task.parts else None
+        if participation is None or result is None:
+            return [self._say(link, Refuse(xid=message.xid, reason="nothing-yet", retry_ms=2_000))]
+        held = participation.statistics if message.part == "statistics" else participation.weights
+        assert held is not None
+        encoding = "f64" if message.part == "statistics" else "f32"
+        payload = encode(held.manifest, result.arrays, encoding, None)
+        answer = Result(
+            xid=message.xid,
+            epoch=result.epoch.number,
+            starter=result.epoch.starter,
+            encoding=encoding,
+            size=len(payload),
+            digest=digest(payload),
+        )
+        subject = Subject(message.task, message.part)
+        return self._carry_out([Say(link.id, answer, subject), SayState(link.id, message.xid, payload, subject)], self._now)
+
+    # cards -----------------------------------------------------------------------------------------------------------
+
+    def _take_revocation(self, card: bytes, source: Link | None, now: Seconds) -> list[Action]:
+        actions = self._membership.take_revocation(card)
+        return actions + self._spread_revocation(card, source, now) if actions else []
+
+    def _spread_revocation(self, card: bytes, source: Link | None, now: Seconds) -> list[Action]:
+        """Tell the others, and shut out whom it concerns before anything else is said."""
+        actions: list[Action] = []
+        for link in [k for k in self._links.values() if k.certificate is not None and self._membership.is_revoked(k.certificate)]:
+            actions += [self._say(link, Revocation(card=card)), *self._close(link, CloseCode.REVOKED, now)]
+        actions += self._tell_others(Revocation(card=card), source)
+        for neighbour in [n for n in self._view.neighbours.values() if self._is_barred(n.peer)]:
+            for participation in self._tasks.values():
+                if neighbour.takes_part_in(participation.task_id):
+                    participation.request_epoch(now)
+            self._view.forget(neighbour.peer)
+        if self._membership.is_self_revoked:
+            actions += [a for k in list(self._links.values()) for a in self._close(k, CloseCode.REVOKED, now)]
+            actions.append(Notify("identity.revoked", {}))
+        return actions
+
+    def _is_barred(self, peer: PeerId) -> bool:
+        der = self._membership.certificates.get(peer)
+        is_barred = der is not None and self._membership.is_revoked(MemberCertificate.from_der(der))
+        return is_barred or peer in self._membership.revocations.revoked_peers
+
+    def _take_record(self, card: bytes, source: Link, now: Seconds) -> list[Action]:
+        before = {n.peer: n.record for n in self._view.neighbours.values()}
+        neighbour = self._view.take_record(card, now)
+        if neighbour is None:
+            return []
+        if self._is_barred(neighbour.peer):
+            self._view.forget(neighbour.peer)
+            return []
+        assert neighbour.record is not None
+        old = before.get(neighbour.peer)
+        for task in old.tasks if old is not None else ():
+            if task not in neighbour.record.tasks and (participation := self._tasks.get(TaskId(task))):
+                participation.request_epoch(now)
+        for task in neighbour.record.tasks:
+            if participation := self._tasks.get(TaskId(task)):
+                participation.met_partner(now, is_new=old is None or task not in old.tasks)
+        return [Persist((KeepRecord(neighbour.peer, card),)), *self._tell_others(Records(cards=(card,)), source)]
+
+    def _take_task(self, card: bytes, source: Link | None, now: Seconds) -> list[Action]:
+        signer, body = open_card("task", card)
+        task_id, task = TaskId(card_id(card)), decode(Task, body)
+        if task_id in self._tasks or len(self._tasks) >= MAX_TASKS:
+            return []
+        if task.author != signer or task.network != self._membership.identity.network or self._is_barred(signer):
+            return []
+        self._add_participation(task_id, card, "offered", Saved())
+        notice = Notify("task.offered", {"task": task.name, "id": task_id.hex(), "author": self._name(signer)})
+        return [Persist((KeepTask(task_id, card, "offered"),)), notice, *self._tell_others(TaskCard(card=card), source)]
+
+    def _add_participation(self, task_id: TaskId, card: bytes, decision: str, saved: Saved) -> None:
+        _, body = open_card("task", card)
+        stream = Random(self._random.getrandbits(64))
+        self._tasks[task_id] = Participation(self._me, task_id, card, decode(Task, body), decision, self._config.period_s, stream, saved)
+
+    # the owner's commands --------------------------------------------------------------------------------------------
+
+    def _accept(self, task: TaskId) -> list[Action]:
+        participation = self._tasks.get(task)
+        if participation is None:
+            return []
+        kept = KeepTask(task, participation.card, "accepted")
+        return [Persist((kept,)), Notify("task.accepted", {"task": participation.task.name}), *participation.accept()]
+
+    def _leave(self, task: TaskId, erase: bool, now: Seconds) -> list[Action]:
+        participation = self._tasks.get(task)
+        if participation is None:
+            return []
+        actions = self._abandon(participation, participation.task.parts, now)
+        participation.leave(erase=erase)
+        records: list[Any] = [KeepTask(task, participation.card, "left")]
+        if erase:
+            records.append(EraseTask(task))
+            self._exchanges.forget(task)
+        return [*actions, Persist(tuple(records)), Notify("task.left", {"task": participation.task.name, "erased": erase})]
+
+    def _revoke(self, peer: PeerId, now: Seconds) -> list[Action]:
+        try:
+            card, actions = self._membership.revoke(peer, now)
+        except MayNotRevoke as error:
+            return [Notify("command.refused", {"reason": str(error)})]
+        return actions + self._spread_revocation(card, None, now)
+
+    # exchanges -------------------------------------------------------------------------------------------------------
+
+    def offer(self, subject: Subject) -> Offer | Refusal:
+        """A snapshot of one part of a task, if this peer takes part in it (protocol.exchange.Holdings)."""
+        participation = self._tasks.get(TaskId(subject.task))
+        if participation is None:
+            return Refusal("unknown-task", 60_000)
+        if participation.has_ended(self._now):
+            return Refusal("ended", 3_600_000)
+        if not participation.is_contributing(len(self._partners(participation.task_id)), self._now):
+            return Refusal("not-taking-part", 5_000)
+        return participation.offer(subject.part)
+
+    def epoch(self, subject: Subject) -> Epoch | None:
+        """The epoch this peer is in (protocol.exchange.Holdings)."""
+        participation = self._tasks.get(TaskId(subject.task))
+        return participation.epoch(subject.part) if participation else None
+
+    def objection(self, subject: Subject, arrays: Arrays, weight: int) -> str | None:
+        """Why a neighbour's state must not be mixed in (protocol.exchange.Holdings)."""
+        participation = self._tasks.get(TaskId(subject.task))
+        return participation.objection(subject.part, arrays) if participation else "unknown-task"
+
+    def _before_proposal(self, link: Link, message: Propose, now: Seconds) -> list[Action]:
+        """Meeting a higher epoch means restarting into it, and answering the proposal from there."""
+        participation = self._tasks.get(TaskId(message.task))
+        if participation is None or self._exchanges.subject_on(link.id) is not None:
+            return []
+        return self._meet_epoch(participation, message.part, Epoch(message.epoch, PeerId(message.starter)), link, now)
+
+    def _meet_epoch(self, participation: Participation, part: str, theirs: Epoch, link: Link | None, now: Seconds) -> list[Action]:
+        ours = participation.epoch(part)
+        if part not in participation.task.parts or (ours is not None and theirs <= ours) or not participation.is_possible(theirs, now):
+            return []
+        if part == "weights":
+            return self._fetch(participation, Subject(participation.task_id, "statistics"), link, now) if link else []
+        if ours is None or not participation.is_contributing(len(self._partners(participation.task_id)), now):
+            return []
+        return [*self._abandon(participation, ("statistics",), now), *participation.enter(theirs, now)]
+
+    def _abandon(self, participation: Participation, parts: Iterable[str], now: Seconds) -> list[Action]:
+        return [a for part in parts for a in self._carry_out(self._exchanges.abandon(Subject(participation.task_id, part)), now)]
+
+    def _carry_out(self, effects: list[Effect], now: Seconds) -> list[Action]:
+        """Turn what the exchange decided into actions, in its order: durable first, then said."""
+        actions: list[Action] = []
+        for effect in effects:
+            match effect:
+                case Say(link, message, subject):
+                    actions += self._send(link, [message_frame(message)], subject)
+                case SayState(link, xid, payload, subject):
+                    actions += self._send(link, (frame(CHUNK_TYPE, c) for c in chunks(xid, payload)), subject)
+                case Prepared(xid, subject, partner, epoch, delta):
+                    actions.append(Persist((Prepare(xid, TaskId(subject.task), subject.part, partner, epoch, delta),)))
+                case Moved():
+                    actions += self._moved(effect, now)
+                case Dropped():
+                    actions += self._dropped(effect, now)
+                case _:
+                    assert_never(effect)
+        return actions
+
+    def _moved(self, moved: Moved, now: Seconds) -> list[Action]:
+        task, part = TaskId(moved.subject.task), moved.subject.part
+        participation = self._tasks[task]
+        took = now - self._began.pop(moved.subject, now)
+        records, actions = participation.moved(part, moved.delta, took, now)
+        outcome = Settle(moved.xid) if moved.is_initiator else Apply(moved.xid, task, part, moved.partner)
+        neighbour = self._view.neighbours.get(moved.partner)
+        if neighbour is not None:
+            neighbour.exchanges += 1
+        self._last_exchange = (now, moved.partner)
+        facts = {
+            "task": participation.task.name,
+            "part": part,
+            "peer": moved.partner.hex(),
+            "name": self._name(moved.partner),
+            "xid": moved.xid.hex(),
+            "began_here": moved.is_initiator,
+            "seconds": round(took, 4),
+        }
+        return [Persist((*records, outcome)), *actions, Notify("exchange.committed", facts)]
+
+    def _dropped(self, dropped: Dropped, now: Seconds) -> list[Action]:
+        actions: list[Action] = [Persist((Settle(dropped.xid),))] if dropped.xid is not None else []
+        participation = self._tasks.get(TaskId(dropped.subject.task))
+        self._began.pop(dropped.subject, None)
+        if participation is None:
+            return actions
+        participation.failed(dropped.subject.part, dropped.retry_ms / 1000, now)
+        if dropped.theirs is not None and dropped.reason == "epoch":
+            link = self._link_to(dropped.partner)
+            actions += self._meet_epoch(participation, dropped.subject.part, dropped.theirs, link, now)
+        facts = {"task": participation.task.name, "part": dropped.subject.part, "peer": dropped.partner.hex(), "reason": dropped.reason}
+        return [*actions, Notify("exchange.dropped", facts)]
+
+    def _begin_exchange(self, participation: Participation, part: str, now: Seconds) -> list[Action]:
+        subject = Subject(participation.task_id, part)
+        rounds = participation.rounds(part)
+        partners = self._partners(participation.task_id)
+        rounds.began(now)
+        if self._exchanges.is_busy(subject) or not participation.is_contributing(len(partners), now):
+            return []
+        within_reach = [n.peer for n in partners if n.links or n.dialling.may(now)]
+        partner = rounds.partner(within_reach)
+        if partner is None:
+            return []
+        link = self._link_to(partner)
+        if link is None:
+            self._wanted.add(partner)
+            return []
+        if self._exchanges.is_in_doubt(partner, subject):
+            return self._carry_out(self._exchanges.resolve(link.id, partner), now)
+        if not self._exchanges.may_propose(link.id, partner, subject):
+            rounds.failed(0.0, now)
+            return []
+        link.used = self._began[subject] = now
+        return self._carry_out(self._exchanges.propose(link.id, partner, subject, self._xid(), now), now)
+
+    def _fetch(self, participation: Participation, subject: Subject, link: Link, now: Seconds) -> list[Action]:
+        assert link.certificate is not None
+        held = participation.statistics if subject.part == "statistics" else participation.weights
+        if held is None:
+            return []
+        message = self._fetches.ask(link.id, link.certificate.peer, subject, held.manifest, self._xid(), now)
+        return [self._say(link, message)] if message else []
+
+    # time ------------------------------------------------------------------------------------------------------------
+
+    def _tick(self, now: Seconds) -> list[Action]:
+        actions = self._carry_out(self._exchanges.tick(now), now)
+        for link in list(self._links.values()):
+            events, out = link.connection.tick(now)
+            actions += [Send(link.id, out)] if out else []
+            for event in events:
+                if isinstance(event, Closed):
+                    actions += [*self._drop(link.id, event.reason, now), Disconnect(link.id)]
+        if now >= self._housekeeping_at:
+            self._housekeeping_at = now + HOUSEKEEPING_S
+            actions += self._housekeeping(now)
+        return actions
+
+    def _housekeeping(self, now: Seconds) -> list[Action]:
+        actions = self._membership.expire_invites(now) + self._membership.renew_self(now)
+        for link in [k for k in self._links.values() if k.certificate is not None and k.certificate.not_after <= now]:
+            actions += self._close(link, CloseCode.NOT_MEMBER, now)
+        for neighbour in self._view.newly_lost(now):
+            actions.append(Notify("peer.lost", {"peer": neighbour.peer.hex(), "name": neighbour.name}))
+            for participation in self._tasks.values():
+                if neighbour.takes_part_in(participation.task_id):
+                    participation.request_epoch(now)
+        idle = [k for k in self._links.values() if k.hello is not None and self._exchanges.subject_on(k.id) is None]
+        for link in sorted(idle, key=lambda k: k.used)[: max(len(self._links) - TARGET_LINKS, 0)]:
+            actions += self._close(link, CloseCode.NORMAL, now)
+        inviter = next((k for k in self._links.values() if k.hello is not None and INVITER in k.hello.capabilities), None)
+        if inviter is not None and self._membership.wants_renewal(now):
+            self._membership.asked_renewal(now)
+            actions.append(self._say(inviter, Renew()))
+        return actions
+
+    def _advance(self, now: Seconds) -> list[Action]:
+        """What is due in every task, then the dials that this and the view want."""
+        actions = self._own_record(now)
+        for participation in self._tasks.values():
+            partners = self._partners(participation.task_id, with_lost=True)
+            here = [n for n in partners if not n.is_lost]
+            if participation.is_epoch_due(len(here), now, is_cut_off=len(partners) > len(here) == 0):
+                epoch = participation.statistics.next_epoch()
+                actions += [*self._abandon(participation, ("statistics",), now), *participation.enter(epoch, now)]
+            actions += participation.advance(len(here), now, is_alone=not partners)
+            if (part := participation.due_part(now)) is not None:
+                actions += self._begin_exchange(participation, part, now)
+            greeted = [k for n in here for k in [self._link_to(n.peer)] if k is not None]
+            if greeted:
+                link = self._random.choice(greeted)
+                actions += [a for subject in participation.to_fetch(now) for a in self._fetch(participation, subject, link, now)]
+        for address, peer in self._view.to_dial(now, self._wanted, self._dial_room(), only_wanted=len(self._links) >= TARGET_LINKS):
+            actions.append(ev.Dial(address, peer))
+        return actions
+
+    def _dial_room(self) -> int:
+        return min(MAX_DIALS, MAX_LINKS - len(self._links)) - self._view.dials_under_way
+
+    def _own_record(self, now: Seconds) -> list[Action]:
+        """Sign this peer's record anew if it changed, and tell everybody."""
+        tasks = [p.task_id for p in self._tasks.values() if p.would_contribute and not p.has_ended(now)]
+        actions = self._membership.sign_record(tasks, now)
+        return actions + self._tell_others(Records(cards=(self._membership.record,)), None) if actions else []
+
+    # small things ----------------------------------------------------------------------------------------------------
+
+    def _say(self, link: Link, message: Message) -> Send:
+        return Send(link.id, link.connection.send(message))
+
+    def _tell_others(self, message: Message, source: Link | None) -> list[Action]:
+        return [self._say(k, message) for k in self._links.values() if k.hello is not None and k is not source]
+
+    def _send(self, link: int, frames: Iterable[bytes], subject: Subject) -> list[Action]:
+        if LinkId(link) not in self._links:
+            return []
+        sends: list[Action] = [Send(LinkId(link), data) for data in frames]
+        if participation := self._tasks.get(TaskId(subject.task)):
+            participation.bytes_sent += sum(len(s.data) for s in sends if isinstance(s, Send))
+        return sends
+
+    def _partners(self, task: TaskId, *, with_lost: bool = False) -> list[Neighbour]:
+        return self._view.partners(task, with_lost=with_lost)
+
+    def _link_to(self, peer: PeerId) -> Link | None:
+        neighbour = self._view.neighbours.get(peer)
+        greeted = [k for i in neighbour.links if (k := self._links.get(LinkId(i))) and k.hello is not None] if neighbour else []
+        return min(greeted, key=lambda k: (self._exchanges.subject_on(k.id) is not None, k.id), default=None)
+
+    def _tasks_digest(self) -> bytes:
+        return hashlib.sha256(b"".join(sorted(self._tasks))).digest()
+
+    def _xid(self) -> bytes:
+        return self._random.getrandbits(128).to_bytes(16, "big")
+
+    def _name(self, peer: PeerId) -> str:
+        if peer == self._me:
+            return self._config.name
+        neighbour = self._view.neighbours.get(peer)
+        return (neighbour.name if neighbour else None) or short(peer)
+
+    # for people ------------------------------------------------------------------------------------------------------
+
+    def status(self, now: Seconds) -> dict[str, Any]:
+        """What `chinwag status` shows. Plain JSON values."""
+        tasks = []
+        for p in self._tasks.values():
+            in_doubt = sum(1 for half in self._exchanges.in_doubt if half.subject.task == p.task_id)
+            tasks.append(p.status(len(self._partners(p.task_id)), in_doubt, now))
+        last = self._last_exchange
+        return {
+            "name": self._config.name,
+            "peer": self._me.hex(),
+            "short": short(self._me),
+            "network": self._membership.identity.network.hex(),
+            "alone_since": self._alone_since,
+            "live_peers": len(self._view.live()),
+            "known_peers": len(self._view.neighbours),
+            "is_revoked": self._membership.is_self_revoked,
+            "last_exchange": {"at": last[0], "name": self._name(last[1])} if last else None,
+            "tasks": tasks,
+            **self._membership.status(),
+        }
+
+    def peers(self, now: Seconds) -> list[dict[str, Any]]:
+        """What `chinwag peers` shows."""
+        names = {p.task_id: p.task.name for p in self._tasks.values()}
+        rows = []
+        for n in sorted(self._view.neighbours.values(), key=lambda n: (n.name or "", n.peer)):
+            state = "live" if n.links else "lost" if n.is_lost else "quiet"
+            shared = [names[TaskId(t)] for t in n.record.tasks if t in names] if n.record else []
+            rows.append(self._peer_row(n.peer, n.name, state, n.last_heard, n.exchanges, shared, [format_address(a) for a in n.addresses]))
+        for peer in sorted(self._membership.revocations.revoked_peers):
+            rows.append(self._peer_row(peer, None, "revoked", None, 0, [], []))
+        return rows
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """What `chinwag task list` and `task show` show."""
+        return [{**p.describe(), "author_name": self._name(PeerId(p.task.author))} for p in self._tasks.values()]
+
+    @staticmethod
+    def _peer_row(
+        peer: PeerId, name: str | None, state: str, heard: float | None, exchanges: int, tasks: list[str], addresses: list[str]
+    ) -> dict[str, Any]:
+        return {
+            "id": peer.hex(),
+            "short": short(peer),
+            "name": name,
+            "addresses": addresses,
+            "state": state,
+            "last_heard": heard,
+            "exchanges": exchanges,
+            "tasks": tasks,
+        }
