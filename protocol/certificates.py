@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from .keys import BadKey, KeyId, PeerId, key_id, peer_id, public_key, raw_public_key
+from .wire import WireError
 
 DAY_S: Final = 86_400
 
@@ -43,7 +44,7 @@ NETWORK: Final = "network"
 INVITER: Final = "inviter"
 
 
-class BadCertificate(ValueError):
+class BadCertificate(WireError):
     """A certificate, or a chain of them, that does not make its holder a member. The text says why."""
 
 
@@ -62,6 +63,13 @@ class MemberCertificate:
     def from_der(cls, der: bytes) -> MemberCertificate:
         """Read a leaf. Raises BadCertificate if it is not one of ours."""
         return _member(_read(der))
+
+    @property
+    def public_key(self) -> Ed25519PublicKey:
+        """The key that this certificate is for: what a renewal certifies again."""
+        key = x509.load_der_x509_certificate(self.der).public_key()
+        assert isinstance(key, Ed25519PublicKey)
+        return key
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from typing import Final, NewType
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from .wire import WireError
+
 PeerId = NewType("PeerId", bytes)
 """32 bytes: SHA-256 of a peer's public key (DER SubjectPublicKeyInfo)."""
 
@@ -36,7 +38,7 @@ SMALL_ORDER: Final = frozenset(
 OpenSSL takes them; libsodium refuses them."""
 
 
-class BadKey(ValueError):
+class BadKey(WireError):
     """Bytes that are no usable Ed25519 public key."""
 
 

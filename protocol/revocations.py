@@ -17,6 +17,7 @@ from typing import Final
 
 from .cards import BadSignature, card_id, open_card, sign_card
 from .identity import Authority, BadCertificate, Identity, KeyId, MemberCertificate, PeerId, key_id, short, verify_chain, verify_root
+from .messages import PEER
 from .wire import Bytes, OutOfBounds, Structure, UInt, decode, optional, wire
 
 REVOCATION: Final = "revocation"
@@ -38,12 +39,12 @@ class MayNotRevoke(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Revocation(Structure):
-    """The body of the card. `subject` is the identifier of the revoked key, `at` seconds since 1970, UTC (for people; it decides nothing).
+    """The body of the card. `subject` is the peer id of the revoked key, `at` seconds since 1970, UTC (for people; it decides nothing).
 
     Signed by the root, it needs no more. Signed by an authority, it shows the leaf (`certificate`) and the authority that issued it.
     """
 
-    subject: bytes = wire(Bytes(20, 20))
+    subject: bytes = wire(PEER)
     at: int = wire(UInt(0, 2**40))
     certificate: bytes | None = optional(CERTIFICATE)
     authority: bytes | None = optional(CERTIFICATE)
@@ -59,7 +60,7 @@ class _Kept:
 
     card: bytes
     authority: _AuthorityId | None
-    subject: KeyId
+    subject: PeerId
 
 
 class Revocations:
@@ -67,10 +68,10 @@ class Revocations:
 
     def __init__(self, root_der: bytes) -> None:
         self._root_der = root_der
-        self._root = key_id(verify_root(root_der, None))
+        self._root = verify_root(root_der, None)
         self._kept: dict[bytes, _Kept] = {}
         """By card id."""
-        self._ids: dict[_AuthorityId | None, dict[KeyId, bytes]] = {None: {}}
+        self._ids: dict[_AuthorityId | None, dict[PeerId, bytes]] = {None: {}}
         """Signer (None: the root) → subject → card id."""
 
     def add(self, card: bytes) -> bool:
@@ -83,16 +84,16 @@ class Revocations:
             return False  # Neighbours tell all they know; only what is new is worth checking two or three signatures.
         signer, body = open_card(REVOCATION, card)
         revocation = decode(Revocation, body)
-        authority = None if key_id(signer) == self._root else self._issuer(revocation, key_id(signer))
+        authority = None if signer == self._root else self._issuer(revocation, key_id(signer))
         if authority is None and revocation.certificate is not None:
             raise BadSignature("the root revokes a key, not one certificate of it")
-        known = self._ids.get(authority, {}).get(KeyId(revocation.subject))
+        known = self._ids.get(authority, {}).get(PeerId(revocation.subject))
         if self._is_covered(authority) or (known is not None and known <= number):
             return False
         if known is not None:
             self._forget(known)
-        self._kept[number] = _Kept(card, authority, KeyId(revocation.subject))
-        self._ids.setdefault(authority, {})[KeyId(revocation.subject)] = number
+        self._kept[number] = _Kept(card, authority, PeerId(revocation.subject))
+        self._ids.setdefault(authority, {})[PeerId(revocation.subject)] = number
         self._trim(authority)
         return number in self._kept
 
@@ -106,13 +107,13 @@ class Revocations:
 
     def is_revoked(self, certificate: MemberCertificate) -> bool:
         """Whether this membership is revoked: its key or its inviter by the root, or itself by the authority that issued it."""
-        authority, subject = (certificate.issuer, certificate.invited_by), key_id(certificate.peer)
-        return subject in self._ids[None] or self._is_covered(authority) or subject in self._ids.get(authority, {})
+        authority, peer = (certificate.issuer, certificate.invited_by), certificate.peer
+        return peer in self._ids[None] or self._is_covered(authority) or peer in self._ids.get(authority, {})
 
     @property
-    def revoked_peers(self) -> frozenset[KeyId]:
-        """The keys that some revocation names (`key_id` of a peer id). A hint whom not to dial; `is_revoked` decides."""
-        return frozenset(kept.subject for kept in self._kept.values())
+    def revoked_peers(self) -> frozenset[PeerId]:
+        """The peers that the root revoked, in any certificate that they may hold."""
+        return frozenset(self._ids[None])
 
     def _issuer(self, revocation: Revocation, signer: KeyId) -> _AuthorityId:
         """The authority that signed both the leaf shown and this revocation of it."""
@@ -122,16 +123,13 @@ class Revocations:
             member = verify_chain(self._root_der, revocation.authority, revocation.certificate, None)
         except BadCertificate as error:
             raise BadSignature(f"a revocation of no member of this network: {error}") from None
-        if signer != member.issuer or key_id(member.peer) != revocation.subject:
+        if signer != member.issuer or member.peer != revocation.subject:
             raise BadSignature("a revocation by neither the root nor the inviter")
         return member.issuer, member.invited_by
 
     def _is_covered(self, authority: _AuthorityId | None) -> bool:
-        """Whether the root has revoked this authority, by its own key or by its holder's."""
-        if authority is None:
-            return False
-        key, holder = authority
-        return key in self._ids[None] or key_id(holder) in self._ids[None]
+        """Whether the root has revoked whoever holds this authority."""
+        return authority is not None and authority[1] in self._ids[None]
 
     def _trim(self, authority: _AuthorityId | None) -> None:
         if authority is None:
@@ -156,12 +154,12 @@ def revoke(identity: Identity, subject: bytes, now: float) -> bytes:
     if peer == identity.peer:
         raise MayNotRevoke("a peer cannot revoke itself")
     if identity.root_key is not None:
-        return sign_card(REVOCATION, Revocation(key_id(peer), int(now)).encode(), identity.root_key)
+        return sign_card(REVOCATION, Revocation(peer, int(now)).encode(), identity.root_key)
     if identity.authority is None or identity.authority_key is None:
         raise MayNotRevoke(f"only an inviter may revoke; ask whoever invited {short(peer)}, or the network's founder")
     if leaf is None:
         raise MayNotRevoke(f"{short(peer)} has never connected to this peer; ask whoever invited it, or the network's founder")
     if leaf.issuer != Authority.from_der(identity.authority).key:
         raise MayNotRevoke(f"{short(peer)} is a member through {short(leaf.invited_by)}; ask there, or the network's founder")
-    body = Revocation(key_id(peer), int(now), leaf.der, identity.authority)
+    body = Revocation(peer, int(now), leaf.der, identity.authority)
     return sign_card(REVOCATION, body.encode(), identity.authority_key)
