@@ -15,7 +15,7 @@ from protocol.cards import card_id
 from protocol.identity import Identity, MemberCertificate, PeerId, issue_leaf, renewal_due, verify_chain
 from protocol.joining import JoinRefused, admit
 from protocol.messages import Join, Joined, Renewed
-from protocol.records import PeerRecord, format_address, sign_record
+from protocol.records import MAX_TASKS, PeerRecord, sign_record, tellable
 from protocol.revocations import Revocations, revoke
 from protocol.wire import WireError
 
@@ -57,8 +57,8 @@ class Membership:
 
     def sign_record(self, tasks: Sequence[bytes], now: Seconds) -> list[Action]:
         """Sign this peer's record anew if something on it changed or it grew old. What to persist first; empty if the record stands."""
-        addresses = tuple(format_address(a) for a in self.addresses)[:8]
-        state = (addresses, tuple(sorted(tasks))[:32])
+        addresses = tellable(self.addresses)
+        state = (addresses, tuple(sorted(tasks))[:MAX_TASKS])
         if self._signed == state and now - self._signed_at < RECORD_REFRESH_S:
             return []
         self._sequence = max(self._sequence + 1, int(now))

@@ -1,4 +1,4 @@
-"""Everything a peer makes durable, declared once. `Node` asks for it with Persist; `store.py` writes it; after a crash `Saved` is what is left.
+"""Everything a peer makes durable, declared once. `Node` asks with Persist; `store.py` writes; after a crash `Saved` is what is left.
 
 One Persist is one transaction: all of its records are on disk, or none.
 """

@@ -112,7 +112,7 @@ class View:
             return None
         neighbour = known or self._add(peer)
         neighbour.record, neighbour.card = record, card
-        addresses = [a for a in map(parse_address, record.addresses) if a]
+        addresses = [parse_address(text) for text in record.addresses]
         if addresses != neighbour.addresses:
             neighbour.addresses = addresses
             neighbour.dialling.not_before = min(neighbour.dialling.not_before, now)

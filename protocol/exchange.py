@@ -128,7 +128,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """This peer's half is decided: add `delta` and make it durable, in one with forgetting (initiator) or remembering (responder) the xid."""
+    """This peer's half is decided: add `delta`, durably, together with forgetting (initiator) or remembering (responder) the xid."""
 
     xid: bytes
     subject: Subject

@@ -1,6 +1,7 @@
-"""Fetching what a neighbour has published: a newcomer, or a peer that only listens, predicts with it until it has a result of its own (SPEC 5.7).
+"""Fetching what a neighbour has published: newcomers and listeners predict with it until they have a result of their own (SPEC 5.7).
 
-FETCH xid, task, part -> RESULT xid, epoch, size, digest, then chunks; or REFUSE. Nothing moves at either end, so nothing needs to be durable.
+FETCH xid, task, part -> RESULT xid, epoch, size, digest, then chunks; or REFUSE. Nothing moves at either
+end, so nothing needs to be durable.
 """
 
 from __future__ import annotations
