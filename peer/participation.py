@@ -15,7 +15,7 @@ from protocol.identity import PeerId
 from protocol.tasks import Task
 from protocol.tensors import Arrays
 
-from .events import Action, Notify, Persist, TaskId, Train, Trained
+from .events import Action, Notify, Persist, Seconds, TaskId, Train, Trained
 from .learning.moments import StateRefused, pooled_rows, validate
 from .parts.statistics import EPOCH_S, StatisticsPart, rounds
 from .parts.weights import WeightsPart
@@ -231,7 +231,7 @@ class Participation:
         if event.error is not None:
             return [self._notify("task.failed", error=event.error)]
         self.now_score = float(event.facts["now"])
-        score = AddScore(self.task_id, now, self.exchanges, self.now_score)
+        score = AddScore(self.task_id, Seconds(now), self.exchanges, self.now_score)
         self.scores = [*self.scores, score][-1000:]
         return [Persist((score,)), self._notify("score", now=self.now_score, alone=self.facts.get("alone"), exchanges=self.exchanges)]
 

@@ -1,7 +1,7 @@
 """A named set of arrays as bytes: closed list of encodings, sizes known beforehand, nothing taken on trust (SPEC 5.3).
 
-What the arrays are called and how they are shaped is never sent: both ends derive the manifest from the task and compare its digest. So a payload is the
-values alone, little-endian, in C order, one array after another, and its size is known before the first byte.
+What the arrays are called and how they are shaped is never sent: both ends derive the manifest from the task and compare its digest. So a
+payload is the values alone, little-endian, in C order, one array after another, and its size is known before the first byte.
 
     f64, f32, f16    the values
     int8             per array a f32 scale, then one byte a value in -127..127: value = scale * byte, rounded stochastically by the sender
@@ -38,7 +38,7 @@ MAX_F16: Final = 6e4
 """Largest magnitude a sender may put into f16, whose largest number is 65,504: rounding must not reach infinity."""
 
 _WIDTH: Final = {"f64": 8, "f32": 4, "f16": 2, "int8": 1}
-_DTYPE: Final = {"f64": np.dtype("<f8"), "f32": np.dtype("<f4"), "f16": np.dtype("<f2"), "int8": np.dtype("i1")}
+_DTYPE: Final[Mapping[str, np.dtype[Any]]] = {"f64": np.dtype("<f8"), "f32": np.dtype("<f4"), "f16": np.dtype("<f2"), "int8": np.dtype("i1")}
 _SCALE: Final = np.dtype("<f4")
 
 

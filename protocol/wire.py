@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 import unicodedata
 from dataclasses import dataclass, field, fields
-from functools import cache
 from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
 
 import msgpack
@@ -264,9 +263,17 @@ class Structure:
 S = TypeVar("S", bound=Structure)
 
 
-@cache
+_DECLARED: dict[type[Structure], tuple[tuple[str, Kind, bool], ...]] = {}
+
+
 def declared(structure: type[Structure]) -> tuple[tuple[str, Kind, bool], ...]:
     """(name, kind, is optional) of each field, in wire order."""
+    if structure not in _DECLARED:
+        _DECLARED[structure] = _declared(structure)
+    return _DECLARED[structure]
+
+
+def _declared(structure: type[Structure]) -> tuple[tuple[str, Kind, bool], ...]:
     return tuple((f.name, f.metadata["kind"], f.metadata["optional"]) for f in fields(structure))
 
 
