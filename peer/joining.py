@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class StrangerLink:
 
 
 async def connect_as_stranger(address: Address) -> StrangerLink:
-    """Dial without a certificate. Who answers is not checked, since a joiner has nothing to check it with but the invite. Raises OSError."""
+    """Dial without a certificate. Who answers is not checked: only the invite can tell. Raises OSError."""
     sock, _ = await connect(address, DIAL_S)
     reader, writer = await asyncio.open_connection(
         sock=sock, ssl=stranger_context(), server_hostname="", ssl_handshake_timeout=HANDSHAKE_S, ssl_shutdown_timeout=1.0
@@ -83,15 +84,18 @@ async def join(link: str, name: str, wall: Callable[[], float] = time.time) -> I
 async def _join_at(address: Address, invite: Invite, name: str, seeds: tuple[bytes, bytes], wall: Callable[[], float]) -> Joiner:
     """One attempt. The joiner has an identity or an error afterwards. Raises OSError."""
     link = await connect_as_stranger(address)
+    joiner = Joiner(invite, link.certificate, name, *seeds, wall())
     try:
-        joiner = Joiner(invite, link.certificate, name, *seeds, wall())
         async with asyncio.timeout(ANSWER_S):
             while joiner.identity is None and joiner.error is None:
-                data = await link.reader.read(READ_BYTES)
-                if not data:
-                    raise ConnectionResetError
-                link.writer.write(joiner.receive(data, wall()))
-                await link.writer.drain()
+                if data := await link.reader.read(READ_BYTES):
+                    link.writer.write(joiner.receive(data, wall()))
+                    await link.writer.drain()
+                else:
+                    joiner.hung_up()
+    except (ssl.SSLError, ConnectionResetError, BrokenPipeError):
+        # A listener whose door is shut refuses in TLS, after our side of the handshake is over.
+        joiner.hung_up()
     finally:
         link.writer.close()
     return joiner

@@ -163,6 +163,11 @@ class Joiner:
                     return answer + self._connection.close(CloseCode.BAD_STATE)
         return answer
 
+    def hung_up(self) -> None:
+        """The other side ended the connection without a word, as it does when it has no invite open."""
+        if self.identity is None and self.error is None:
+            self._fail("the inviter hung up; most likely the invite was used already or has expired, so ask for a new one")
+
     def _check_before(self, listener: bytes, now: float) -> None:
         """Anything that speaks against sending the token at all."""
         try:
