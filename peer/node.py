@@ -217,6 +217,8 @@ class Node:
             return CloseCode.SELF_CONNECT
         if certificate is not None and (self._membership.is_revoked(certificate) or self._membership.is_self_revoked):
             return CloseCode.REVOKED
+        if certificate is not None and certificate.not_after <= self._now:
+            return CloseCode.NOT_MEMBER
         return CloseCode.LIMIT if len(self._links) >= MAX_LINKS else None
 
     def _received(self, link_id: LinkId, data: bytes, now: Seconds) -> list[Action]:

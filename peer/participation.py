@@ -177,7 +177,10 @@ class Participation:
 
     def is_epoch_due(self, partners: int, now: float, *, is_cut_off: bool) -> bool:
         """Whether to begin an epoch. A peer that lost everybody is itself the one that is gone: it keeps what the network had learned."""
-        if not self.statistics.is_taking_part or is_cut_off:
+        if not self.statistics.is_taking_part:
+            return False
+        if is_cut_off:
+            self.restart_at = self.restart_at and max(self.restart_at, now + DEBOUNCE_S)
             return False
         is_old = partners > 0 and now - self.statistics.began >= EPOCH_S
         return is_old or (self.restart_at is not None and self.restart_at <= now)
