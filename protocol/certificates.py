@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from .keys import BadKey, KeyId, PeerId, key_id, peer_id, public_key, raw_public_key
+from .keys import KeyId, PeerId, key_id, peer_id, public_key, raw_public_key
 from .wire import WireError
 
 DAY_S: Final = 86_400
@@ -103,8 +103,8 @@ def make_root(root_key: Ed25519PrivateKey, now: float) -> bytes:
 
 def issue_authority(root_key: Ed25519PrivateKey, root_der: bytes, public: Ed25519PublicKey, holder: PeerId, now: float) -> bytes:
     """Give `holder` the right to invite, exercised with the key `public`. DER."""
-    root = _read(root_der).certificate
-    return _issue(_name(holder, INVITER), public, root.subject, root_key, int(now), _seconds(root.not_valid_after_utc), path_length=0)
+    root = _read(root_der)
+    return _issue(_name(holder, INVITER), public, root.certificate.subject, root_key, int(now), root.end, path_length=0)
 
 
 def issue_leaf(
@@ -112,9 +112,9 @@ def issue_leaf(
 ) -> bytes:
     """Make whoever holds `public` a member for `days`, at most 90 and never beyond the authority's own end. DER."""
     assert 0 < days <= LEAF_DAYS
-    authority = _read(authority_der).certificate
-    until = min(int(now) + days * DAY_S, _seconds(authority.not_valid_after_utc))
-    return _issue(_name(peer_id(public)), public, authority.subject, authority_key, int(now), until, path_length=None)
+    authority = _read(authority_der)
+    until = min(int(now) + days * DAY_S, authority.end)
+    return _issue(_name(peer_id(public)), public, authority.certificate.subject, authority_key, int(now), until, path_length=None)
 
 
 def _name(peer: bytes, role: str | None = None) -> x509.Name:
@@ -167,70 +167,70 @@ def _issue(
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A certificate that fits the profile: `subject` and `issuer` are the identifiers of its key and of its signer's."""
+    """A certificate that fits the profile. `key` and `issuer_key` identify its key and its signer's; `name`, `issuer` are (peer id, role)."""
 
     certificate: x509.Certificate
     der: bytes
     key: PeerId
-    issuer: KeyId
+    issuer_key: KeyId
     path_length: int | None
-
-    @property
-    def subject(self) -> KeyId:
-        return key_id(self.key)
+    name: tuple[PeerId, str | None]
+    issuer: tuple[PeerId, str | None]
+    begin: int
+    end: int
 
 
 def _read(der: bytes) -> _Read:
+    """Everything of it, at once: the parser is lazy, and a fault may sit in any field."""
     if len(der) > MAX_CERTIFICATE_BYTES:
         raise BadCertificate(f"a certificate of {len(der)} bytes")
     try:
         certificate = x509.load_der_x509_certificate(der)
         key, found = certificate.public_key(), certificate.extensions
-        constraints = found.get_extension_for_class(x509.BasicConstraints).value
-        issuer = KeyId(found.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier or b"")
         if not isinstance(key, Ed25519PublicKey):
             raise BadCertificate("a certificate for another kind of key than Ed25519")
         peer = peer_id(public_key(raw_public_key(key)))
-        demanded = _extensions(key_id(peer), issuer, constraints.path_length if constraints.ca else None)
+        constraints = found.get_extension_for_class(x509.BasicConstraints).value
+        path_length = constraints.path_length if constraints.ca else None
+        issuer_key = KeyId(found.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier or b"")
+        name, issuer = _named(certificate.subject), _named(certificate.issuer)
+        begin, end = _seconds(certificate.not_valid_before_utc), _seconds(certificate.not_valid_after_utc)
+        is_ours = [(e.value, e.critical) for e in found] == _extensions(key_id(peer), issuer_key, path_length)
     except BadCertificate:
         raise
-    except (ValueError, TypeError, BadKey, UnsupportedAlgorithm, x509.ExtensionNotFound, x509.DuplicateExtension):
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.ExtensionNotFound, x509.DuplicateExtension):
         raise BadCertificate("not a certificate of a network's") from None
-    if [(e.value, e.critical) for e in found] != demanded:
+    if not is_ours:
         raise BadCertificate("a certificate with other fields than a network's")
-    return _Read(certificate, der, peer, issuer, constraints.path_length if constraints.ca else None)
+    return _Read(certificate, der, peer, issuer_key, path_length, name, issuer, begin, end)
 
 
 def _named(name: x509.Name) -> tuple[PeerId, str | None]:
-    """The peer id and the role in a name, which must hold nothing else."""
+    """The peer id and the role in a name. Raises ValueError if it holds anything else."""
     values = [str(attribute.value) for attribute in name]
-    try:
-        peer = PeerId(bytes.fromhex(values[-1]))
-    except (ValueError, IndexError):
-        raise BadCertificate("a certificate whose names are no peer ids") from None
+    peer = PeerId(bytes.fromhex(values[-1] if values else ""))
     role = values[0] if len(values) > 1 else None
     if len(peer) != 32 or name != _name(peer, role):
-        raise BadCertificate("a certificate whose names are no peer ids")
+        raise ValueError("not a peer id")
     return peer, role
 
 
 def _member(read: _Read) -> MemberCertificate:
-    begin, end = _seconds(read.certificate.not_valid_before_utc), _seconds(read.certificate.not_valid_after_utc)
-    if read.path_length is not None or _named(read.certificate.subject) != (read.key, None):
+    if read.path_length is not None or read.name != (read.key, None):
         raise BadCertificate("not a member's certificate")
-    if end - begin > LEAF_DAYS * DAY_S + CLOCK_SKEW_S:
+    if read.end - read.begin > LEAF_DAYS * DAY_S + CLOCK_SKEW_S:
         raise BadCertificate(f"a membership of more than {LEAF_DAYS} days")
-    invited_by, role = _named(read.certificate.issuer)
+    invited_by, role = read.issuer
     if role != INVITER:
         raise BadCertificate("a membership that no inviter gave")
-    return MemberCertificate(read.key, read.issuer, invited_by, begin, end, read.der)
+    return MemberCertificate(read.key, read.issuer_key, invited_by, read.begin, read.end, read.der)
 
 
 def _authority(read: _Read) -> Authority:
-    holder, role = _named(read.certificate.subject)
+    holder, role = read.name
     if read.path_length != 0 or role != INVITER:
         raise BadCertificate("not an inviter's certificate")
-    return Authority(read.subject, holder, _seconds(read.certificate.not_valid_after_utc), read.der)
+    return Authority(key_id(read.key), holder, read.end, read.der)
 
 
 def _seconds(time: datetime) -> int:
@@ -243,7 +243,7 @@ def _seconds(time: datetime) -> int:
 def verify_root(root_der: bytes, now: float | None) -> PeerId:
     """The network this root makes (the hash of its key), if it is one, in force at `now` (None: at any time). Raises BadCertificate."""
     root = _read(root_der)
-    if root.path_length != 1 or _named(root.certificate.subject) != (root.key, NETWORK):
+    if root.path_length != 1 or root.name != (root.key, NETWORK):
         raise BadCertificate("not a network's root certificate")
     _require_issued(root, root)
     _require_in_force(root, now, "the network")
@@ -274,7 +274,7 @@ def verify_chain(root_der: bytes, inviter_der: bytes, leaf_der: bytes, now: floa
 
 
 def _require_issued(read: _Read, issuer: _Read) -> None:
-    if read.issuer != issuer.subject:
+    if read.issuer_key != key_id(issuer.key):
         raise BadCertificate("a certificate of another issuer")
     try:
         read.certificate.verify_directly_issued_by(issuer.certificate)
@@ -283,8 +283,11 @@ def _require_issued(read: _Read, issuer: _Read) -> None:
 
 
 def _require_in_force(read: _Read, now: float | None, what: str) -> None:
-    begin, end = read.certificate.not_valid_before_utc, read.certificate.not_valid_after_utc
-    if now is not None and now < begin.timestamp():
-        raise BadCertificate(f"{what} begins only at {begin:%Y-%m-%d %H:%M} UTC by this device's clock; is the clock right?")
-    if now is not None and now > end.timestamp():
-        raise BadCertificate(f"{what} ended at {end:%Y-%m-%d %H:%M} UTC by this device's clock")
+    if now is not None and now < read.begin:
+        raise BadCertificate(f"{what} begins only at {_date(read.begin)}, later than this device's clock; is the clock right?")
+    if now is not None and now > read.end:
+        raise BadCertificate(f"{what} ended at {_date(read.end)} by this device's clock")
+
+
+def _date(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
