@@ -8,20 +8,15 @@ argument, randomness is given once. What the simulator finds is true of the daem
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, assert_never
 
 from protocol.cards import card_id, open_card
 from protocol.connection import ChunkReceived, Closed, Connection, Greeted, MessageReceived
-from protocol.exchange import Dropped, Effect, Epoch, Exchanges, Moved, Offer, Prepared, Refusal, Say, SayState, Subject
-from protocol.fetch import Fetches
-from protocol.frames import frame, message_frame
 from protocol.identity import Identity, MemberCertificate, PeerId, short
 from protocol.joining import JoinRefused
 from protocol.messages import (
-    CHUNK_TYPE,
     VERSION,
     Aborted,
     Accept,
@@ -45,15 +40,16 @@ from protocol.messages import (
 from protocol.records import format_address
 from protocol.revocations import MayNotRevoke
 from protocol.tasks import Task
-from protocol.tensors import Arrays, chunks, digest, encode
 from protocol.wire import WireError, decode
 
 from . import events as ev
 from .events import Action, Address, Disconnect, Event, LinkId, Notify, Persist, Seconds, Send, TaskId, Trained
+from .exchanging import Exchanging
+from .links import Link, Links
 from .membership import INVITER, Membership
 from .participation import Participation
-from .saved import Apply, EraseTask, KeepRecord, KeepTask, Prepare, Saved, Settle
-from .view import Neighbour, View
+from .saved import EraseTask, KeepRecord, KeepTask, Saved
+from .view import View
 
 MAX_LINKS: Final = 64
 """Connections at once, those that others opened included: sockets and buffers of one small device."""
@@ -82,18 +78,6 @@ class NodeConfig:
     agent: str = "chinwag"
 
 
-@dataclass(slots=True)
-class Link:
-    """One connection. `certificate` is None for a stranger at the door."""
-
-    id: LinkId
-    connection: Connection
-    certificate: MemberCertificate | None
-    is_dialled: bool
-    used: float
-    hello: Hello | None = None
-
-
 class Node:
     """See the module. `handle` is total: every event in every state."""
 
@@ -101,26 +85,16 @@ class Node:
         self._config, self._random = config, random
         self._me = identity.peer
         self._membership = Membership(identity, config.name, saved)
-        self._view = View(self._me, Random(random.getrandbits(64)), config.lost_after_s)
-        self._links: dict[LinkId, Link] = {}
+        self._view = View(self._me, config.name, Random(random.getrandbits(64)), config.lost_after_s)
+        self._links = Links()
         self._tasks: dict[TaskId, Participation] = {}
         for kept in saved.tasks.values():
             self._add_participation(kept.task, kept.card, kept.decision, saved)
-        prepared = {
-            p.xid: Prepared(p.xid, Subject(p.task, p.part), p.partner, p.epoch, p.delta)
-            for p in saved.prepared.values()
-            if p.task in self._tasks
-        }
-        applied = {(partner, bytes(task), part): xid for (partner, task, part), xid in saved.applied.items()}
-        self._exchanges = Exchanges(self._me, self, prepared, applied)
-        self._fetches = Fetches()
-        self._began: dict[Subject, float] = {}
-        self._wanted: set[PeerId] = set()
+        self._exchanging = Exchanging(self._me, self._tasks, self._links, self._view, random, saved)
         self._saved_records = dict(saved.records)
         self._is_started = False
         self._housekeeping_at = 0.0
         self._alone_since: float | None = None
-        self._last_exchange: tuple[float, PeerId] | None = None
         self._now = Seconds(0.0)
 
     # the contract ----------------------------------------------------------------------------------------------------
@@ -136,11 +110,11 @@ class Node:
 
     def next_deadline(self) -> Seconds | None:
         """When to send a Tick, at the latest."""
-        waits: list[float | None] = [self._housekeeping_at, self._exchanges.next_deadline()]
-        waits += [link.connection.next_deadline() for link in self._links.values()]
+        waits: list[float | None] = [self._housekeeping_at, self._exchanging.next_deadline()]
+        waits += [link.connection.next_deadline() for link in self._links]
         if not self._membership.is_self_revoked:
             waits.append(self._view.next_deadline(self._now) if self._dial_room() > 0 else None)
-            waits += [p.next_deadline(len(self._partners(p.task_id))) for p in self._tasks.values()]
+            waits += [p.next_deadline(len(self._view.partners(p.task_id))) for p in self._tasks.values()]
         known = [w for w in waits if w is not None]
         return Seconds(min(known)) if known else None
 
@@ -202,11 +176,11 @@ class Node:
                 return [Disconnect(event.link)]
             return [Send(event.link, connection.close(refusal)), Disconnect(event.link)]
         greeting = connection.start(now)
-        self._links[event.link] = Link(event.link, connection, certificate, event.dialled is not None, now)
+        self._links.add(Link(event.link, connection, certificate, event.dialled is not None, now))
         actions: list[Action] = []
         if certificate is not None:
-            self._view.connected(certificate.peer, event.link, event.dialled, now)
-            self._wanted.discard(certificate.peer)
+            self._view.connected(certificate.peer, event.link, event.dialled)
+            self._exchanging.wanted.discard(certificate.peer)
             actions += self._membership.met(certificate)
         return [*actions, Send(event.link, greeting)] if greeting else actions
 
@@ -238,7 +212,7 @@ class Node:
                 case MessageReceived(message):
                     actions += self._message(link, message, now)
                 case ChunkReceived(xid, piece):
-                    actions += self._chunk(link, xid, piece, now)
+                    actions += self._exchanging.chunk(link, xid, piece, now) if link.certificate is not None else []
                 case Closed(code, _, reason):
                     actions += [*self._drop(link_id, reason or f"closed with code {code}", now), Disconnect(link_id)]
         return actions
@@ -251,29 +225,29 @@ class Node:
         actions = self._close_duplicate(peer, now)
         if link.id not in self._links:
             return actions
-        if self._alone_since is not None:
-            self._alone_since = None
-        actions.append(Notify("peer.connected", {"peer": peer.hex(), "name": self._name(peer)}))
+        self._alone_since = None
+        self._view.greeted(peer)
+        actions.append(Notify("peer.connected", {"peer": peer.hex(), "name": self._view.name(peer)}))
         if hello.revocations != self._membership.revocations.digest():
-            actions += [self._say(link, Revocation(card=card)) for card in self._membership.revocations.cards()]
+            actions += [self._links.say(link, Revocation(card=card)) for card in self._membership.revocations.cards()]
         if hello.tasks != self._tasks_digest():
-            actions += [self._say(link, TaskCard(card=p.card)) for p in self._tasks.values()]
+            actions += [self._links.say(link, TaskCard(card=p.card)) for p in self._tasks.values()]
         actions += self._own_record(now)
-        actions.append(self._say(link, Records(cards=(self._membership.record, *self._view.sample()))))
-        actions += self._carry_out(self._exchanges.resolve(link.id, peer), now)
+        actions.append(self._links.say(link, Records(cards=(self._membership.record, *self._view.sample()))))
+        actions += self._exchanging.greeted(link, now)
         if INVITER in hello.capabilities and self._membership.wants_renewal(now):
             self._membership.asked_renewal(now)
-            actions.append(self._say(link, Renew()))
+            actions.append(self._links.say(link, Renew()))
         return actions
 
     def _close_duplicate(self, peer: PeerId, now: Seconds) -> list[Action]:
         """Two peers that dialled each other at once keep the connection of the lower peer id."""
-        greeted = [k for k in self._links.values() if k.certificate is not None and k.certificate.peer == peer and k.hello is not None]
+        greeted = [k for k in self._links if k.certificate is not None and k.certificate.peer == peer and k.hello is not None]
         if len(greeted) < 2:
             return []
         lower_dialled = [k for k in greeted if k.is_dialled == (self._me < peer)]
         keep = min(lower_dialled or greeted, key=lambda k: k.id)
-        spare = [k for k in greeted if k is not keep and self._exchanges.subject_on(k.id) is None]
+        spare = [k for k in greeted if k is not keep and not self._exchanging.is_busy(k)]
         return [a for k in spare for a in self._close(k, CloseCode.DUPLICATE_CONNECTION, now)]
 
     def _close(self, link: Link, code: CloseCode, now: Seconds) -> list[Action]:
@@ -281,19 +255,18 @@ class Node:
         return [Send(link.id, goodbye), *self._drop(link.id, f"closed: {code.name.lower().replace('_', ' ')}", now), Disconnect(link.id)]
 
     def _drop(self, link_id: LinkId, reason: str, now: Seconds) -> list[Action]:
-        link = self._links.pop(link_id, None)
+        link = self._links.pop(link_id)
         if link is None:
             return []
-        self._fetches.link_lost(link_id)
-        actions = self._carry_out(self._exchanges.link_lost(link_id), now)
+        actions = self._exchanging.link_lost(link_id, now)
         if link.certificate is None:
             return actions
         peer = link.certificate.peer
         self._view.disconnected(peer, link_id, now)
-        if not self._view.live():
+        if not self._links.greeted() and self._alone_since is None:
             self._alone_since = now
         if link.hello is not None and not self._view.neighbours[peer].links:
-            actions.append(Notify("peer.disconnected", {"peer": peer.hex(), "name": self._name(peer), "reason": reason}))
+            actions.append(Notify("peer.disconnected", {"peer": peer.hex(), "name": self._view.name(peer), "reason": reason}))
         return actions
 
     def _hello(self) -> Hello:
@@ -319,38 +292,16 @@ class Node:
                     return self._take_task(card, link, now)
                 case Records(cards):
                     return [a for card in cards for a in self._take_record(card, link, now)]
-                case Propose():
-                    actions = self._before_proposal(link, message, now)
-                    self._began[Subject(message.task, message.part)] = now
-                    return actions + self._carry_out(self._exchanges.receive(link.id, peer, message, now), now)
-                case Refuse():
-                    self._fetches.receive(link.id, message)
-                    return self._carry_out(self._exchanges.receive(link.id, peer, message, now), now)
-                case Accept() | Commit() | Done() | Aborted() | Resolve():
-                    return self._carry_out(self._exchanges.receive(link.id, peer, message, now), now)
-                case Fetch():
-                    return self._serve(link, message)
-                case Result():
-                    self._fetches.receive(link.id, message)
+                case Propose() | Accept() | Refuse() | Commit() | Done() | Aborted() | Resolve() | Fetch() | Result():
+                    return self._exchanging.receive(link, message, now)
                 case Renew():
                     renewed = self._membership.renew_other(link.certificate, now)
-                    return [self._say(link, renewed)] if renewed else []
+                    return [self._links.say(link, renewed)] if renewed else []
                 case Renewed():
                     return self._membership.renewed(message, now)
         except WireError as error:
             return [Notify("card.refused", {"peer": peer.hex(), "reason": str(error)}), *self._close(link, CloseCode.PROTOCOL, now)]
         return []
-
-    def _chunk(self, link: Link, xid: bytes, piece: bytes, now: Seconds) -> list[Action]:
-        if link.certificate is None:
-            return []
-        if fetched := self._fetches.chunk(link.id, xid, piece):
-            participation = self._tasks.get(TaskId(fetched.subject.task))
-            return participation.fetched(fetched.subject.part, fetched.epoch, fetched.arrays, now) if participation else []
-        subject = self._exchanges.subject_on(link.id)
-        if subject is not None and (participation := self._tasks.get(TaskId(subject.task))):
-            participation.bytes_received += len(piece)
-        return self._carry_out(self._exchanges.chunk(link.id, xid, piece, now), now)
 
     def _join(self, link: Link, join: Join, now: Seconds) -> list[Action]:
         if link.certificate is not None:
@@ -359,27 +310,7 @@ class Node:
             joined, actions = self._membership.admit(join, now)
         except (JoinRefused, WireError) as error:
             return [Notify("join.refused", {"reason": str(error)}), *self._close(link, CloseCode.INVITE_REFUSED, now)]
-        return [*actions, self._say(link, joined), *self._close(link, CloseCode.NORMAL, now)]
-
-    def _serve(self, link: Link, message: Fetch) -> list[Action]:
-        participation = self._tasks.get(TaskId(message.task))
-        result = participation.result(message.part) if participation is not None and message.part in participation.task.parts else None
-        if participation is None or result is None:
-            return [self._say(link, Refuse(xid=message.xid, reason="nothing-yet", retry_ms=2_000))]
-        held = participation.statistics if message.part == "statistics" else participation.weights
-        assert held is not None
-        encoding = "f64" if message.part == "statistics" else "f32"
-        payload = encode(held.manifest, result.arrays, encoding, None)
-        answer = Result(
-            xid=message.xid,
-            epoch=result.epoch.number,
-            starter=result.epoch.starter,
-            encoding=encoding,
-            size=len(payload),
-            digest=digest(payload),
-        )
-        subject = Subject(message.task, message.part)
-        return self._carry_out([Say(link.id, answer, subject), SayState(link.id, message.xid, payload, subject)], self._now)
+        return [*actions, self._links.say(link, joined), *self._close(link, CloseCode.NORMAL, now)]
 
     # cards -----------------------------------------------------------------------------------------------------------
 
@@ -390,16 +321,16 @@ class Node:
     def _spread_revocation(self, card: bytes, source: Link | None, now: Seconds) -> list[Action]:
         """Tell the others, and shut out whom it concerns before anything else is said."""
         actions: list[Action] = []
-        for link in [k for k in self._links.values() if k.certificate is not None and self._membership.is_revoked(k.certificate)]:
-            actions += [self._say(link, Revocation(card=card)), *self._close(link, CloseCode.REVOKED, now)]
-        actions += self._tell_others(Revocation(card=card), source)
+        for link in [k for k in self._links if k.certificate is not None and self._membership.is_revoked(k.certificate)]:
+            actions += [self._links.say(link, Revocation(card=card)), *self._close(link, CloseCode.REVOKED, now)]
+        actions += self._links.tell_all(Revocation(card=card), but=source)
         for neighbour in [n for n in self._view.neighbours.values() if self._is_barred(n.peer)]:
             for participation in self._tasks.values():
                 if neighbour.takes_part_in(participation.task_id):
                     participation.request_epoch(now)
             self._view.forget(neighbour.peer)
         if self._membership.is_self_revoked:
-            actions += [a for k in list(self._links.values()) for a in self._close(k, CloseCode.REVOKED, now)]
+            actions += [a for k in self._links for a in self._close(k, CloseCode.REVOKED, now)]
             actions.append(Notify("identity.revoked", {}))
         return actions
 
@@ -424,7 +355,7 @@ class Node:
         for task in neighbour.record.tasks:
             if participation := self._tasks.get(TaskId(task)):
                 participation.met_partner(now, is_new=old is None or task not in old.tasks)
-        return [Persist((KeepRecord(neighbour.peer, card),)), *self._tell_others(Records(cards=(card,)), source)]
+        return [Persist((KeepRecord(neighbour.peer, card),)), *self._links.tell_all(Records(cards=(card,)), but=source)]
 
     def _take_task(self, card: bytes, source: Link | None, now: Seconds) -> list[Action]:
         signer, body = open_card("task", card)
@@ -434,8 +365,8 @@ class Node:
         if task.author != signer or task.network != self._membership.identity.network or self._is_barred(signer):
             return []
         self._add_participation(task_id, card, "offered", Saved())
-        notice = Notify("task.offered", {"task": task.name, "id": task_id.hex(), "author": self._name(signer)})
-        return [Persist((KeepTask(task_id, card, "offered"),)), notice, *self._tell_others(TaskCard(card=card), source)]
+        notice = Notify("task.offered", {"task": task.name, "id": task_id.hex(), "author": self._view.name(signer)})
+        return [Persist((KeepTask(task_id, card, "offered"),)), notice, *self._links.tell_all(TaskCard(card=card), but=source)]
 
     def _add_participation(self, task_id: TaskId, card: bytes, decision: str, saved: Saved) -> None:
         _, body = open_card("task", card)
@@ -455,12 +386,12 @@ class Node:
         participation = self._tasks.get(task)
         if participation is None:
             return []
-        actions = self._abandon(participation, participation.task.parts, now)
+        actions = self._exchanging.abandon(participation, participation.task.parts, now)
         participation.leave(erase=erase)
         records: list[Any] = [KeepTask(task, participation.card, "left")]
         if erase:
             records.append(EraseTask(task))
-            self._exchanges.forget(task)
+            self._exchanging.forget(task)
         return [*actions, Persist(tuple(records)), Notify("task.left", {"task": participation.task.name, "erased": erase})]
 
     def _revoke(self, peer: PeerId, now: Seconds) -> list[Action]:
@@ -470,138 +401,11 @@ class Node:
             return [Notify("command.refused", {"reason": str(error)})]
         return actions + self._spread_revocation(card, None, now)
 
-    # exchanges -------------------------------------------------------------------------------------------------------
-
-    def offer(self, subject: Subject) -> Offer | Refusal:
-        """A snapshot of one part of a task, if this peer takes part in it (protocol.exchange.Holdings)."""
-        participation = self._tasks.get(TaskId(subject.task))
-        if participation is None:
-            return Refusal("unknown-task", 60_000)
-        if participation.has_ended(self._now):
-            return Refusal("ended", 3_600_000)
-        if not participation.is_contributing(len(self._partners(participation.task_id)), self._now):
-            return Refusal("not-taking-part", 5_000)
-        return participation.offer(subject.part)
-
-    def epoch(self, subject: Subject) -> Epoch | None:
-        """The epoch this peer is in (protocol.exchange.Holdings)."""
-        participation = self._tasks.get(TaskId(subject.task))
-        return participation.epoch(subject.part) if participation else None
-
-    def objection(self, subject: Subject, arrays: Arrays, weight: int) -> str | None:
-        """Why a neighbour's state must not be mixed in (protocol.exchange.Holdings)."""
-        participation = self._tasks.get(TaskId(subject.task))
-        return participation.objection(subject.part, arrays) if participation else "unknown-task"
-
-    def _before_proposal(self, link: Link, message: Propose, now: Seconds) -> list[Action]:
-        """Meeting a higher epoch means restarting into it, and answering the proposal from there."""
-        participation = self._tasks.get(TaskId(message.task))
-        if participation is None or self._exchanges.subject_on(link.id) is not None:
-            return []
-        return self._meet_epoch(participation, message.part, Epoch(message.epoch, PeerId(message.starter)), link, now)
-
-    def _meet_epoch(self, participation: Participation, part: str, theirs: Epoch, link: Link | None, now: Seconds) -> list[Action]:
-        ours = participation.epoch(part)
-        if part not in participation.task.parts or (ours is not None and theirs <= ours) or not participation.is_possible(theirs, now):
-            return []
-        if part == "weights":
-            return self._fetch(participation, Subject(participation.task_id, "statistics"), link, now) if link else []
-        if ours is None or not participation.is_contributing(len(self._partners(participation.task_id)), now):
-            return []
-        return [*self._abandon(participation, ("statistics",), now), *participation.enter(theirs, now)]
-
-    def _abandon(self, participation: Participation, parts: Iterable[str], now: Seconds) -> list[Action]:
-        return [a for part in parts for a in self._carry_out(self._exchanges.abandon(Subject(participation.task_id, part)), now)]
-
-    def _carry_out(self, effects: list[Effect], now: Seconds) -> list[Action]:
-        """Turn what the exchange decided into actions, in its order: durable first, then said."""
-        actions: list[Action] = []
-        for effect in effects:
-            match effect:
-                case Say(link, message, subject):
-                    actions += self._send(link, [message_frame(message)], subject)
-                case SayState(link, xid, payload, subject):
-                    actions += self._send(link, (frame(CHUNK_TYPE, c) for c in chunks(xid, payload)), subject)
-                case Prepared(xid, subject, partner, epoch, delta):
-                    actions.append(Persist((Prepare(xid, TaskId(subject.task), subject.part, partner, epoch, delta),)))
-                case Moved():
-                    actions += self._moved(effect, now)
-                case Dropped():
-                    actions += self._dropped(effect, now)
-                case _:
-                    assert_never(effect)
-        return actions
-
-    def _moved(self, moved: Moved, now: Seconds) -> list[Action]:
-        task, part = TaskId(moved.subject.task), moved.subject.part
-        participation = self._tasks[task]
-        took = now - self._began.pop(moved.subject, now)
-        records, actions = participation.moved(part, moved.delta, took, now)
-        outcome = Settle(moved.xid) if moved.is_initiator else Apply(moved.xid, task, part, moved.partner)
-        neighbour = self._view.neighbours.get(moved.partner)
-        if neighbour is not None:
-            neighbour.exchanges += 1
-        self._last_exchange = (now, moved.partner)
-        facts = {
-            "task": participation.task.name,
-            "part": part,
-            "peer": moved.partner.hex(),
-            "name": self._name(moved.partner),
-            "xid": moved.xid.hex(),
-            "began_here": moved.is_initiator,
-            "seconds": round(took, 4),
-        }
-        return [Persist((*records, outcome)), *actions, Notify("exchange.committed", facts)]
-
-    def _dropped(self, dropped: Dropped, now: Seconds) -> list[Action]:
-        actions: list[Action] = [Persist((Settle(dropped.xid),))] if dropped.xid is not None else []
-        participation = self._tasks.get(TaskId(dropped.subject.task))
-        self._began.pop(dropped.subject, None)
-        if participation is None:
-            return actions
-        participation.failed(dropped.subject.part, dropped.retry_ms / 1000, now)
-        if dropped.theirs is not None and dropped.reason == "epoch":
-            link = self._link_to(dropped.partner)
-            actions += self._meet_epoch(participation, dropped.subject.part, dropped.theirs, link, now)
-        facts = {"task": participation.task.name, "part": dropped.subject.part, "peer": dropped.partner.hex(), "reason": dropped.reason}
-        return [*actions, Notify("exchange.dropped", facts)]
-
-    def _begin_exchange(self, participation: Participation, part: str, now: Seconds) -> list[Action]:
-        subject = Subject(participation.task_id, part)
-        rounds = participation.rounds(part)
-        partners = self._partners(participation.task_id)
-        rounds.began(now)
-        if self._exchanges.is_busy(subject) or not participation.is_contributing(len(partners), now):
-            return []
-        within_reach = [n.peer for n in partners if n.links or n.dialling.may(now)]
-        partner = rounds.partner(within_reach)
-        if partner is None:
-            return []
-        link = self._link_to(partner)
-        if link is None:
-            self._wanted.add(partner)
-            return []
-        if self._exchanges.is_in_doubt(partner, subject):
-            return self._carry_out(self._exchanges.resolve(link.id, partner), now)
-        if not self._exchanges.may_propose(link.id, partner, subject):
-            rounds.failed(0.0, now)
-            return []
-        link.used = self._began[subject] = now
-        return self._carry_out(self._exchanges.propose(link.id, partner, subject, self._xid(), now), now)
-
-    def _fetch(self, participation: Participation, subject: Subject, link: Link, now: Seconds) -> list[Action]:
-        assert link.certificate is not None
-        held = participation.statistics if subject.part == "statistics" else participation.weights
-        if held is None:
-            return []
-        message = self._fetches.ask(link.id, link.certificate.peer, subject, held.manifest, self._xid(), now)
-        return [self._say(link, message)] if message else []
-
     # time ------------------------------------------------------------------------------------------------------------
 
     def _tick(self, now: Seconds) -> list[Action]:
-        actions = self._carry_out(self._exchanges.tick(now), now)
-        for link in list(self._links.values()):
+        actions = self._exchanging.tick(now)
+        for link in self._links:
             events, out = link.connection.tick(now)
             actions += [Send(link.id, out)] if out else []
             for event in events:
@@ -614,39 +418,36 @@ class Node:
 
     def _housekeeping(self, now: Seconds) -> list[Action]:
         actions = self._membership.expire_invites(now) + self._membership.renew_self(now)
-        for link in [k for k in self._links.values() if k.certificate is not None and k.certificate.not_after <= now]:
+        for link in [k for k in self._links if k.certificate is not None and k.certificate.not_after <= now]:
             actions += self._close(link, CloseCode.NOT_MEMBER, now)
         for neighbour in self._view.newly_lost(now):
             actions.append(Notify("peer.lost", {"peer": neighbour.peer.hex(), "name": neighbour.name}))
             for participation in self._tasks.values():
                 if neighbour.takes_part_in(participation.task_id):
                     participation.request_epoch(now)
-        idle = [k for k in self._links.values() if k.hello is not None and self._exchanges.subject_on(k.id) is None]
+        idle = [k for k in self._links if k.hello is not None and not self._exchanging.is_busy(k)]
         for link in sorted(idle, key=lambda k: k.used)[: max(len(self._links) - TARGET_LINKS, 0)]:
             actions += self._close(link, CloseCode.NORMAL, now)
-        inviter = next((k for k in self._links.values() if k.hello is not None and INVITER in k.hello.capabilities), None)
+        inviter = next((k for k in self._links if k.hello is not None and INVITER in k.hello.capabilities), None)
         if inviter is not None and self._membership.wants_renewal(now):
             self._membership.asked_renewal(now)
-            actions.append(self._say(inviter, Renew()))
+            actions.append(self._links.say(inviter, Renew()))
         return actions
 
     def _advance(self, now: Seconds) -> list[Action]:
         """What is due in every task, then the dials that this and the view want."""
         actions = self._own_record(now)
         for participation in self._tasks.values():
-            partners = self._partners(participation.task_id, with_lost=True)
+            partners = self._view.partners(participation.task_id, with_lost=True)
             here = [n for n in partners if not n.is_lost]
             if participation.is_epoch_due(len(here), now, is_cut_off=len(partners) > len(here) == 0):
                 epoch = participation.statistics.next_epoch()
-                actions += [*self._abandon(participation, ("statistics",), now), *participation.enter(epoch, now)]
+                actions += [*self._exchanging.abandon(participation, ("statistics",), now), *participation.enter(epoch, now)]
             actions += participation.advance(len(here), now, is_alone=not partners)
-            if (part := participation.due_part(now)) is not None:
-                actions += self._begin_exchange(participation, part, now)
-            greeted = [k for n in here for k in [self._link_to(n.peer)] if k is not None]
-            if greeted:
-                link = self._random.choice(greeted)
-                actions += [a for subject in participation.to_fetch(now) for a in self._fetch(participation, subject, link, now)]
-        for address, peer in self._view.to_dial(now, self._wanted, self._dial_room(), only_wanted=len(self._links) >= TARGET_LINKS):
+            actions += self._exchanging.advance(participation, now)
+        for address, peer in self._view.to_dial(
+            now, self._exchanging.wanted, self._dial_room(), only_wanted=len(self._links) >= TARGET_LINKS
+        ):
             actions.append(ev.Dial(address, peer))
         return actions
 
@@ -657,43 +458,12 @@ class Node:
         """Sign this peer's record anew if it changed, and tell everybody."""
         tasks = [p.task_id for p in self._tasks.values() if p.would_contribute and not p.has_ended(now)]
         actions = self._membership.sign_record(tasks, now)
-        return actions + self._tell_others(Records(cards=(self._membership.record,)), None) if actions else []
+        return actions + self._links.tell_all(Records(cards=(self._membership.record,))) if actions else []
 
     # small things ----------------------------------------------------------------------------------------------------
 
-    def _say(self, link: Link, message: Message) -> Send:
-        return Send(link.id, link.connection.send(message))
-
-    def _tell_others(self, message: Message, source: Link | None) -> list[Action]:
-        return [self._say(k, message) for k in self._links.values() if k.hello is not None and k is not source]
-
-    def _send(self, link: int, frames: Iterable[bytes], subject: Subject) -> list[Action]:
-        if LinkId(link) not in self._links:
-            return []
-        sends: list[Action] = [Send(LinkId(link), data) for data in frames]
-        if participation := self._tasks.get(TaskId(subject.task)):
-            participation.bytes_sent += sum(len(s.data) for s in sends if isinstance(s, Send))
-        return sends
-
-    def _partners(self, task: TaskId, *, with_lost: bool = False) -> list[Neighbour]:
-        return self._view.partners(task, with_lost=with_lost)
-
-    def _link_to(self, peer: PeerId) -> Link | None:
-        neighbour = self._view.neighbours.get(peer)
-        greeted = [k for i in neighbour.links if (k := self._links.get(LinkId(i))) and k.hello is not None] if neighbour else []
-        return min(greeted, key=lambda k: (self._exchanges.subject_on(k.id) is not None, k.id), default=None)
-
     def _tasks_digest(self) -> bytes:
         return hashlib.sha256(b"".join(sorted(self._tasks))).digest()
-
-    def _xid(self) -> bytes:
-        return self._random.getrandbits(128).to_bytes(16, "big")
-
-    def _name(self, peer: PeerId) -> str:
-        if peer == self._me:
-            return self._config.name
-        neighbour = self._view.neighbours.get(peer)
-        return (neighbour.name if neighbour else None) or short(peer)
 
     # for people ------------------------------------------------------------------------------------------------------
 
@@ -701,19 +471,19 @@ class Node:
         """What `chinwag status` shows. Plain JSON values."""
         tasks = []
         for p in self._tasks.values():
-            in_doubt = sum(1 for half in self._exchanges.in_doubt if half.subject.task == p.task_id)
-            tasks.append(p.status(len(self._partners(p.task_id)), in_doubt, now))
-        last = self._last_exchange
+            in_doubt = self._exchanging.in_doubt(p.task_id)
+            tasks.append(p.status(len(self._view.partners(p.task_id)), in_doubt, now))
+        last = self._exchanging.last
         return {
             "name": self._config.name,
             "peer": self._me.hex(),
             "short": short(self._me),
             "network": self._membership.identity.network.hex(),
             "alone_since": self._alone_since,
-            "live_peers": len(self._view.live()),
+            "live_peers": len({k.peer for k in self._links.greeted()}),
             "known_peers": len(self._view.neighbours),
             "is_revoked": self._membership.is_self_revoked,
-            "last_exchange": {"at": last[0], "name": self._name(last[1])} if last else None,
+            "last_exchange": {"at": last[0], "name": self._view.name(last[1])} if last else None,
             "tasks": tasks,
             **self._membership.status(),
         }
@@ -732,7 +502,7 @@ class Node:
 
     def tasks(self) -> list[dict[str, Any]]:
         """What `chinwag task list` and `task show` show."""
-        return [{**p.describe(), "author_name": self._name(PeerId(p.task.author))} for p in self._tasks.values()]
+        return [{**p.describe(), "author_name": self._view.name(PeerId(p.task.author))} for p in self._tasks.values()]
 
     @staticmethod
     def _peer_row(

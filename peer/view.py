@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
-from protocol.identity import PeerId
+from protocol.identity import PeerId, short
 from protocol.records import PeerRecord, is_newer, open_record, parse_address
 from protocol.wire import WireError
 
@@ -48,7 +48,7 @@ class Dialling:
         self.failures = min(self.failures + 1, 16)
 
     def succeeded(self) -> None:
-        self.failures, self.not_before, self.is_under_way = 0, 0.0, False
+        self.failures, self.not_before = 0, 0.0
 
     def may(self, now: float) -> bool:
         return not self.is_under_way and now >= self.not_before
@@ -80,8 +80,8 @@ class Neighbour:
 class View:
     """All neighbours of one peer, and the addresses that may become some."""
 
-    def __init__(self, me: PeerId, random: Random, lost_after_s: float) -> None:
-        self._me = me
+    def __init__(self, me: PeerId, name: str, random: Random, lost_after_s: float) -> None:
+        self._me, self._name = me, name
         self._random = random
         self._lost_after_s = lost_after_s
         self.neighbours: dict[PeerId, Neighbour] = {}
@@ -128,7 +128,7 @@ class View:
             except WireError:
                 continue
 
-    def connected(self, peer: PeerId, link: int, dialled: Address | None, now: float) -> Neighbour:
+    def connected(self, peer: PeerId, link: int, dialled: Address | None) -> Neighbour:
         neighbour = self.neighbours.get(peer) or self._add(peer)
         neighbour.links.append(link)
         if dialled is not None:
@@ -136,9 +136,12 @@ class View:
             self._candidates.pop(dialled, None)
             if dialled not in neighbour.addresses:
                 neighbour.addresses.append(dialled)
-        neighbour.dialling.succeeded()
-        self.heard(peer, now)
+        neighbour.dialling.is_under_way = False
         return neighbour
+
+    def greeted(self, peer: PeerId) -> None:
+        """The neighbour has let us in: only now is the dial a success, for a listener may refuse after the handshake."""
+        self.neighbours[peer].dialling.succeeded()
 
     def heard(self, peer: PeerId, now: float) -> None:
         neighbour = self.neighbours[peer]
@@ -218,8 +221,12 @@ class View:
         chosen = self._random.sample(heard, min(SAMPLE, len(heard))) if heard else []
         return [n.card for n in chosen if n.card]
 
-    def live(self) -> list[Neighbour]:
-        return [n for n in self.neighbours.values() if n.links]
+    def name(self, peer: PeerId) -> str:
+        """What to call a peer on screen: the name it gives itself, or the beginning of its id."""
+        if peer == self._me:
+            return self._name
+        neighbour = self.neighbours.get(peer)
+        return (neighbour.name if neighbour else None) or short(peer)
 
     def next_deadline(self, now: float) -> float | None:
         """When a dial may be tried again."""
