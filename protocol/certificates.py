@@ -167,7 +167,7 @@ def _issue(
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A certificate that fits the profile. `key` and `issuer_key` identify its key and its signer's; `name`, `issuer` are (peer id, role)."""
+    """A certificate that fits the profile. `key` and `issuer_key` tell its key and its signer's; `name`, `issuer` are (peer id, role)."""
 
     certificate: x509.Certificate
     der: bytes
@@ -178,6 +178,10 @@ class _Read:
     issuer: tuple[PeerId, str | None]
     begin: int
     end: int
+
+
+_PARSER_ERRORS: Final = (x509.InvalidVersion, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+"""What the parser raises besides ValueError. These have no common base but Exception."""
 
 
 def _read(der: bytes) -> _Read:
@@ -198,7 +202,7 @@ def _read(der: bytes) -> _Read:
         is_ours = [(e.value, e.critical) for e in found] == _extensions(key_id(peer), issuer_key, path_length)
     except BadCertificate:
         raise
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.ExtensionNotFound, x509.DuplicateExtension):
+    except (ValueError, TypeError, UnsupportedAlgorithm, *_PARSER_ERRORS):
         raise BadCertificate("not a certificate of a network's") from None
     if not is_ours:
         raise BadCertificate("a certificate with other fields than a network's")

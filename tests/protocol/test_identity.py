@@ -363,6 +363,13 @@ def test_a_changed_byte_anywhere_makes_a_certificate_worthless_and_breaks_nothin
         verify_chain(FOUNDER.root, FOUNDER.inviter, bytes(der), NOW)
 
 
+def test_what_only_the_parser_knows_to_object_to_is_refused_too() -> None:
+    version_3 = bytes.fromhex("a003020102")
+    assert version_3 in FOUNDER.leaf
+    with pytest.raises(BadCertificate):
+        MemberCertificate.from_der(FOUNDER.leaf.replace(version_3, bytes.fromhex("a003020103"), 1))
+
+
 # identities ------------------------------------------------------------------------------------------------------------------------------
 
 
