@@ -99,7 +99,7 @@ def read_link(text: str) -> Invite:
     except (binascii.Error, ValueError):
         raise BadLink("the link has a character that no invite link has, or lacks some; copy it once more") from None
     payload, check = content[:-CHECK_BYTES], content[-CHECK_BYTES:]
-    if check != _check(payload):
+    if check != _check(payload) or base64.b32encode(content).decode().rstrip("=") != code:
         raise BadLink("the link is incomplete or has a typing error; copy it once more")
     try:
         return decode(Invite, payload)
