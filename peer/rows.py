@@ -87,25 +87,31 @@ def _short(task: TaskId) -> str:
 
 
 class RowsWatch:
-    """`look` again and again; it says which tasks' files are other than when they were last read."""
+    """Tell it what is being read, and `look` again and again: it says which tasks' files are other than when they were read."""
 
     def __init__(self) -> None:
         self._read: dict[TaskId, tuple[Stamp, ...]] = {}
         self._seen: dict[TaskId, tuple[Stamp, ...]] = {}
 
+    def reading(self, task: TaskId, table: TaskTable) -> None:
+        """The task's files are about to be read: what is in them now is what will be known of them."""
+        self._read[task] = _stamps(table)
+
     def look(self, tables: Mapping[TaskId, TaskTable]) -> list[TaskId]:
-        """The tasks whose rows have changed and are at rest again. A task seen for the first time has not changed."""
+        """The tasks whose rows have changed and are at rest again. A task that nobody has read has not changed."""
         changed = []
         for task, table in tables.items():
-            now = tuple(_stamp(path) for path in (table.source, table.test) if path)
+            now = _stamps(table)
             before = self._seen.get(task)
             self._seen[task] = now
-            if self._read.setdefault(task, now) != now == before and None not in now:
+            if self._read.get(task, now) != now == before and None not in now:
                 self._read[task] = now
                 changed.append(task)
-        for task in self._read.keys() - tables.keys():
-            del self._read[task], self._seen[task]
         return changed
+
+
+def _stamps(table: TaskTable) -> tuple[Stamp, ...]:
+    return tuple(_stamp(path) for path in (table.source, table.test) if path)
 
 
 def _stamp(path: str) -> Stamp:

@@ -236,4 +236,5 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_fault(request: Request, error: Exception) -> Response:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return error_answer(ControlError("The daemon failed at this request; its log says how.", None, Exit.FAILED))

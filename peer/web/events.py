@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 import msgspec
@@ -45,7 +45,7 @@ class EventRing:
         self._is_closed = True
         self._wake()
 
-    async def follow(self, after: int | None) -> AsyncIterator[bytes]:
+    async def follow(self, after: int | None) -> AsyncGenerator[bytes, None]:
         """Events with ids above `after` as they come (None: only new ones), as server-sent events, until the ring closes."""
         position = self._next if after is None else after + 1
         yield b"retry: 1000\n\n"

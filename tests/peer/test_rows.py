@@ -27,6 +27,7 @@ def test_a_file_has_changed_when_it_is_another_and_at_rest(tmp_path: Path) -> No
     tables = {TASK: TaskTable(source=str(file))}
     watch = RowsWatch()
     touch(file, "a,b\n1,2\n", 1000)
+    watch.reading(TASK, tables[TASK])
     assert watch.look(tables) == []
     assert watch.look(tables) == []
     touch(file, "a,b\n1,2\n3,", 1005)
@@ -37,12 +38,23 @@ def test_a_file_has_changed_when_it_is_another_and_at_rest(tmp_path: Path) -> No
     assert watch.look(tables) == []
 
 
+def test_a_change_while_the_file_is_read_is_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    tables = {TASK: TaskTable(source=str(file))}
+    watch = RowsWatch()
+    touch(file, "a\n1\n", 1000)
+    watch.reading(TASK, tables[TASK])
+    touch(file, "a\n1\n2\n", 1001)
+    watch.look(tables)
+    assert watch.look(tables) == [TASK]
+
+
 def test_a_file_that_is_gone_is_no_change_until_another_is_there(tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     tables = {TASK: TaskTable(source=str(file))}
     watch = RowsWatch()
     touch(file, "a\n1\n", 1000)
-    watch.look(tables)
+    watch.reading(TASK, tables[TASK])
     file.unlink()
     assert watch.look(tables) == watch.look(tables) == []
     touch(file, "a\n2\n3\n", 1001)
