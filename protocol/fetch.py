@@ -10,13 +10,13 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final
 
-from .exchange import Epoch, Subject
+from .exchange import SLOWEST_BYTES_PER_S, Epoch, Subject
 from .identity import PeerId
 from .messages import Fetch, Refuse, Result
 from .tensors import Arrays, Assembly, BadTensor, Manifest, decode
 
 ANSWER_S: Final = 60.0
-"""Seconds until a fetch that brought nothing is given up."""
+"""Seconds until a fetch that brought nothing is given up. A result on its way has the time that its size takes besides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,7 @@ class Fetches:
             del self._wanted[message.xid]
             return
         wanted.result, wanted.assembly = message, Assembly(message.xid, message.size)
+        wanted.deadline += message.size / SLOWEST_BYTES_PER_S
 
     def chunk(self, link: int, xid: bytes, data: bytes) -> Fetched | None:
         """Take in a piece of a result."""

@@ -21,6 +21,9 @@ MAX_CONTROL_BYTES: Final = 64 * 1024
 MAX_PAYLOAD_BYTES: Final = 64 * 1024 * 1024
 """State of one exchange, by default. A 64 MiB model is 16 million f32 parameters."""
 
+MAX_TASK_CARD_BYTES: Final = 62 * 1024
+"""A task card: the largest body a card may have (`cards.MAX_BODY_BYTES`) with its signature. What can be signed can be sent."""
+
 DIGEST: Final = Bytes(32, 32)
 PEER: Final = Bytes(32, 32)
 XID: Final = Bytes(16, 16)
@@ -44,7 +47,7 @@ REASONS: Final = (
 
 
 class CloseCode(IntEnum):
-    """Why a connection ends (SPEC 3.5). Before the other side is authenticated only those in BEFORE_AUTHENTICATION are sent."""
+    """Why a connection ends (SPEC 3.8). A stranger at the door learns INVITE_REFUSED, not why."""
 
     NORMAL = 0
     PROTOCOL = 1
@@ -114,7 +117,7 @@ class TaskCard(Message):
     """One signed task card (`tasks.py`), pushed to whoever may not know it."""
 
     TYPE: ClassVar[int] = 0x06
-    card: bytes = wire(Bytes(1, 60 * 1024))
+    card: bytes = wire(Bytes(1, MAX_TASK_CARD_BYTES))
 
 
 @dataclass(frozen=True, slots=True)

@@ -304,9 +304,9 @@ def _unpack(data: bytes) -> dict[str, Any]:
         raise WrongType(f"not valid msgpack: {error or 'reserved byte'}") from None
     except (ValueError, msgpack.UnpackException) as error:
         raise _named(error) from None
+    _bound(value)
     if type(value) is not dict:
         raise WrongType("a map is needed")
-    _bound(value)
     return value
 
 
@@ -317,6 +317,8 @@ def _named(error: Exception) -> WireError:
         return WrongType("map keys are text")
     if "exceeds" in text:
         return Truncated("a length is claimed that the bytes do not hold")
+    if "timestamp" in text.lower() or "nanoseconds" in text:
+        return WrongType("extension types are not used")
     return Truncated("the bytes end before the structure does")
 
 
