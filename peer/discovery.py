@@ -15,7 +15,8 @@ ask.
 zeroconf's own browser reports a service once and then every 75 minutes. Ours keeps asking, so that after a partition, or after a dial
 failed, a neighbour is offered again when it answers again. Per network that is about one question a minute: whoever hears a round of
 answers lets its own question be. Questions of the first minute list what is known already, as RFC 6762 7.1 wants, so that only the missing
-answer."""
+answer.
+"""
 
 from __future__ import annotations
 
