@@ -1,9 +1,9 @@
-"""Length-prefixed frames: how a stream of bytes is cut into messages and chunks (SPEC 3.3).
+"""Frames: where one message ends and the next begins (SPEC 3.2).
 
-    type u8 | payload length u24, big-endian | payload
+    u8 type | u24 payload length, big-endian | payload
 
-The type decides how long the payload may be, so a claim is refused on the header, before a byte of the payload is waited for. Types from
-0x80 on are for extensions: unknown ones are skipped. Unknown types below are refused.
+A frame is judged by its four-byte header: nobody makes this peer hold bytes, or wait for them, that it would refuse in the end. Types from
+0x80 up are reserved for messages that an older peer may skip; any other unknown type is a fault.
 """
 
 from __future__ import annotations
@@ -16,75 +16,92 @@ from .messages import CHUNK_TYPE, MAX_CONTROL_BYTES, MESSAGES, Message
 from .tensors import MAX_CHUNK_BYTES
 
 HEADER_BYTES: Final = 4
+
 XID_BYTES: Final = 16
-FIRST_SKIPPED_TYPE: Final = 0x80
-MAX_CHUNK_PAYLOAD_BYTES: Final = XID_BYTES + MAX_CHUNK_BYTES
+"""At the beginning of every chunk's payload."""
+
+SKIPPED_FROM: Final = 0x80
+"""Types from here up may be skipped by whoever does not know them."""
 
 
 class FrameError(ValueError):
-    """A stream that cannot be cut into frames any further."""
+    """A frame that cannot be read on from."""
 
 
 class FrameTooLarge(FrameError):
-    """A header claims more than its type may have."""
+    """A header that announces more than its type may hold."""
 
 
 class UnknownType(FrameError):
-    """A type below 0x80 that is no message's."""
+    """A type below 0x80 that this version does not have."""
+
+
+class OverBudget(FrameError):
+    """More than this peer takes before it knows whom it talks to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame. `type` is a message's number or CHUNK_TYPE; frames to be skipped never get here."""
+    """One frame as it came. What the payload means is `messages.py`'s."""
 
     type: int
     payload: bytes
 
 
-def frame(number: int, payload: bytes) -> bytes:
+def limit(type: int) -> int:
+    """The largest payload of a frame of this type, in bytes. Raises UnknownType."""
+    if type == CHUNK_TYPE:
+        return XID_BYTES + MAX_CHUNK_BYTES
+    if type in MESSAGES or type >= SKIPPED_FROM:
+        return MAX_CONTROL_BYTES
+    raise UnknownType(f"type 0x{type:02x}")
+
+
+def frame(type: int, payload: bytes) -> bytes:
     """The bytes of one frame."""
-    assert len(payload) <= limit(number)
-    return bytes((number,)) + len(payload).to_bytes(3, "big") + payload
+    assert len(payload) <= limit(type), "every sender keeps its own messages within the limits"
+    return b"".join((type.to_bytes(1, "big"), len(payload).to_bytes(3, "big"), payload))
 
 
 def message_frame(message: Message) -> bytes:
-    """The bytes of the frame that carries this message."""
+    """The frame of a message."""
     return frame(message.TYPE, message.encode())
 
 
-def limit(number: int) -> int:
-    """The longest payload of a type, in bytes."""
-    return MAX_CHUNK_PAYLOAD_BYTES if number == CHUNK_TYPE else MAX_CONTROL_BYTES
-
-
 class FrameReader:
-    """Cuts a stream into frames. Feed it bytes as they come; it holds back what is not yet whole."""
+    """Cuts a stream into frames, however it was split on the way."""
 
     def __init__(self) -> None:
+        self.budget: int | None = None
+        """How many bytes of frames may still come; None if as many as they like. Counted by whole frames."""
         self._buffer = bytearray()
+
+    def receive(self, data: bytes | bytearray | memoryview) -> Iterator[Frame]:
+        """Take in some bytes; the frames that are whole now.
+
+        The iterator raises FrameError where the stream goes wrong, after the frames before it, so that where a stream was split makes no
+        difference. The reader is of no use after that.
+        """
+        self._buffer += data
+        return self._frames()
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes held back: at most one frame's, since a longer claim is refused."""
+        """Bytes that wait for the rest of their frame."""
         return len(self._buffer)
 
-    def receive(self, data: bytes | memoryview) -> Iterator[Frame]:
-        """The frames that are whole now. Raises FrameTooLarge or UnknownType when it comes to such a header, after the frames before it."""
-        self._buffer += data
-        start = 0
-        try:
-            while len(self._buffer) - start >= HEADER_BYTES:
-                number = self._buffer[start]
-                size = int.from_bytes(self._buffer[start + 1 : start + HEADER_BYTES], "big")
-                if number not in MESSAGES and number != CHUNK_TYPE and number < FIRST_SKIPPED_TYPE:
-                    raise UnknownType(f"type {number:#04x}")
-                if size > limit(number):
-                    raise FrameTooLarge(f"{size} bytes of type {number:#04x}; {limit(number)} at most")
-                end = start + HEADER_BYTES + size
-                if end > len(self._buffer):
-                    break
-                if number < FIRST_SKIPPED_TYPE:
-                    yield Frame(number, bytes(memoryview(self._buffer)[start + HEADER_BYTES : end]))
-                start = end
-        finally:
-            del self._buffer[:start]
+    def _frames(self) -> Iterator[Frame]:
+        while len(self._buffer) >= HEADER_BYTES:
+            type, length = self._buffer[0], int.from_bytes(self._buffer[1:HEADER_BYTES], "big")
+            if length > limit(type):
+                raise FrameTooLarge(f"a frame of type 0x{type:02x} with {length} bytes; {limit(type)} at most")
+            end = HEADER_BYTES + length
+            if self.budget is not None and end > self.budget:
+                raise OverBudget("too many bytes before the connection is open")
+            if len(self._buffer) < end:
+                return
+            payload = bytes(memoryview(self._buffer)[HEADER_BYTES:end])
+            del self._buffer[:end]
+            if self.budget is not None:
+                self.budget -= end
+            yield Frame(type, payload)

@@ -1,6 +1,6 @@
 """Every message of the protocol, declared once: its number, its fields and their bounds (SPEC 4).
 
-A message is the payload of one frame (`frames.py`); its number is the frame's type. Encoding and decoding are `wire.py`'s. Control messages carry
+A message is the payload of one frame (`frames.py`); its number is the frame's type. Encoding and decoding are `wire.py`'s. Messages carry
 no floating-point numbers: weights are counts of rows, times are whole milliseconds, so that every language writes them alike.
 """
 
@@ -276,9 +276,9 @@ CHUNK_TYPE: Final = 0x30
 MESSAGES: Final[dict[int, type[Message]]] = {
     m.TYPE: m
     for m in (
-        (Hello, Close, Ping, Pong, Revocation, TaskCard, Records)
-        + (Propose, Accept, Refuse, Commit, Done, Aborted, Resolve, Fetch, Result)
-        + (Join, Joined, Renew, Renewed)
+        *(Hello, Close, Ping, Pong, Revocation, TaskCard, Records),
+        *(Propose, Accept, Refuse, Commit, Done, Aborted, Resolve, Fetch, Result),
+        *(Join, Joined, Renew, Renewed),
     )
 }
 
