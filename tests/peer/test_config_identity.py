@@ -138,7 +138,7 @@ def test_a_kill_before_any_single_operation_leaves_one_whole_identity(tmp_path: 
 
 
 def _killed_before(nth: int, home: Home) -> bool:
-    """Save the stranger's identity in a child that is killed right before its nth flush, rename or deletion. Whether it lived to the end."""
+    """Save the stranger's identity in a child that is killed right before its nth flush, rename or deletion. Whether it lived."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
