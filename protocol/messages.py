@@ -273,14 +273,11 @@ class Renewed(Message):
 CHUNK_TYPE: Final = 0x30
 """A chunk is no map: its payload is a 16-byte xid, then raw bytes of the state, in order (SPEC 5.3)."""
 
-MESSAGES: Final[dict[int, type[Message]]] = {
-    m.TYPE: m
-    for m in (
-        *(Hello, Close, Ping, Pong, Revocation, TaskCard, Records),
-        *(Propose, Accept, Refuse, Commit, Done, Aborted, Resolve, Fetch, Result),
-        *(Join, Joined, Renew, Renewed),
-    )
-}
+_CONNECTION: Final = (Hello, Close, Ping, Pong, Revocation, TaskCard, Records)
+_EXCHANGE: Final = (Propose, Accept, Refuse, Commit, Done, Aborted, Resolve, Fetch, Result)
+_MEMBERSHIP: Final = (Join, Joined, Renew, Renewed)
+
+MESSAGES: Final[dict[int, type[Message]]] = {m.TYPE: m for m in (*_CONNECTION, *_EXCHANGE, *_MEMBERSHIP)}
 
 
 def decode_message(number: int, payload: bytes) -> Message:
