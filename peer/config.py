@@ -107,7 +107,7 @@ class PeerTable(toml.Table, frozen=True):
     static: Annotated[tuple[str, ...], Meta(description='peers to dial without being told of them: "host:port"')] = ()
     interfaces: Annotated[Literal["auto"] | tuple[str, ...], Meta(description='"auto", or a list of network interfaces')] = "auto"
     lost_after_s: Annotated[float, Meta(ge=1, le=86_400, description="seconds of silence after which a peer is shown as lost")] = 60.0
-    period_s: Annotated[float, Meta(ge=0.01, le=3600, description="seconds from one exchange to the next")] = 1.0
+    period_s: Annotated[float, Meta(ge=0.01, le=3600, description="seconds from one exchange to the next")] = 0.25
 
     def __post_init__(self) -> None:
         try:

@@ -72,7 +72,7 @@ class NodeConfig:
     """What the owner set. `period_s`: pace of exchanges; `lost_after_s`: silence after which a neighbour counts as gone for good."""
 
     name: str
-    period_s: float = 0.5
+    period_s: float = 0.25
     lost_after_s: float = 60.0
     static: tuple[Address, ...] = ()
     agent: str = "chinwag"
@@ -503,6 +503,10 @@ class Node:
     def tasks(self) -> list[dict[str, Any]]:
         """What `chinwag task list` and `task show` show."""
         return [{**p.describe(), "author_name": self._view.name(PeerId(p.task.author))} for p in self._tasks.values()]
+
+    def card(self, task: TaskId) -> bytes:
+        """A task's card as its author signed it. KeyError if there is no such task."""
+        return self._tasks[task].card
 
     @staticmethod
     def _peer_row(

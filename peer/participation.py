@@ -206,7 +206,7 @@ class Participation:
                 return self._scored(event, now)
             case "train":
                 assert self.weights is not None
-                records = self.weights.trained(event.arrays if event.error is None else None, is_alone=self.is_alone)
+                records = self.weights.trained(event.arrays if event.error is None else None)
                 if event.error is not None:
                     self.problem, self.problem_next = event.error, event.facts.get("next")
                 return [Persist(tuple(records))] if records else []
@@ -251,7 +251,7 @@ class Participation:
         if self.weights is not None and (shared := self.statistics.result) is not None and shared.facts["is_settled"]:
             if records := self.weights.prepare(shared, now):
                 actions.append(Persist(tuple(records)))
-            if not self.has_ended(now) and (job := self.weights.train(is_alone=is_alone)) is not None:
+            if not self.has_ended(now) and (job := self.weights.train()) is not None:
                 actions.append(job)
         return actions + self._score(now)
 
@@ -291,7 +291,7 @@ class Participation:
         """The part of which an exchange should begin now. Statistics first: weights live in their scale."""
         if self.statistics.is_taking_part and self.statistics.rounds.due <= now:
             return "statistics"
-        if self.weights is not None and self.weights.is_trained and not self.weights.is_training and self.weights.rounds.due <= now:
+        if self.weights is not None and self.weights.is_ready and self.weights.rounds.due <= now:
             return "weights"
         return None
 
@@ -301,7 +301,7 @@ class Participation:
         waits = []
         if self.statistics.is_taking_part:
             waits += [self.statistics.rounds.due] + ([self.statistics.began + EPOCH_S] if partners else [])
-        if self.weights is not None and self.weights.is_trained:
+        if self.weights is not None and self.weights.is_ready:
             waits.append(self.weights.rounds.due)
         if self._is_score_due and self.facts and not self._is_scoring and self.statistics.result is not None:
             waits.append(self._score_at)

@@ -29,6 +29,9 @@ PART: Final = "weights"
 PATIENCE: Final = 320
 """Exchanges after which the pace slows: no curve that was measured gained more than its noise afterwards."""
 
+ALONE_TURNS: Final = 40
+"""Turns of a peer that has met nobody yet: enough to predict with, and no long detour once it does."""
+
 BUSY_MS: Final = 100
 """What a peer that is training asks a proposer to wait, in milliseconds: K steps take about ten."""
 
@@ -71,24 +74,26 @@ class WeightsPart:
 
     @property
     def epoch(self) -> Epoch | None:
-        return self.preparation.epoch if self.preparation else None
+        """The epoch of the scale these weights live in. A scale of one peer's own rows has none: it is never exchanged in."""
+        return self.preparation.epoch if self.preparation is not None and is_shared(self.preparation) else None
 
     def prepare(self, statistics: KeepResult, now: float) -> list[Any]:
         """The statistics have settled: train in their scale from now on."""
-        if self.preparation is not None and self.preparation.epoch == statistics.epoch:
-            return []
         if self.preparation is not None:
-            restated = [cvgossip.restate(self._task, w, self.preparation.arrays, statistics.arrays) for w in (self.weights, self.average)]
-            self.weights, self.average = restated
+            if self.preparation.epoch == statistics.epoch and is_shared(self.preparation) == is_shared(statistics):
+                return []
+            before, after = self.preparation.arrays, statistics.arrays
+            self.weights, self.average = (cvgossip.restate(self._task, w, before, after) for w in (self.weights, self.average))
+            self.control = cvgossip.restate_control(self._task, self.control, before, after)
         self.preparation = statistics
         self.rounds.start(now)
         return [self._hold()]
 
-    def train(self, *, is_alone: bool) -> Train | None:
-        """The next K steps, if they are due: after an exchange, or, alone, one turn after the other."""
+    def train(self) -> Train | None:
+        """The next K steps, if they are due: after an exchange, or, in the scale of own rows only, one turn after the other."""
         if self.preparation is None or self.rows == 0 or self.is_training:
             return None
-        if self.is_trained and (not is_alone or self.alone_rounds >= PATIENCE):
+        if self.is_trained and (self.epoch is not None or self.round > 0 or self.alone_rounds >= ALONE_TURNS):
             return None
         self.is_training = True
         arrays = {
@@ -101,10 +106,10 @@ class WeightsPart:
             self._task_id,
             "train",
             arrays,
-            {"seed": self._random.getrandbits(63), "round": max(self.round, self.alone_rounds if is_alone else 0)},
+            {"seed": self._random.getrandbits(63), "round": self.round or self.alone_rounds},
         )
 
-    def trained(self, arrays: Arrays | None, *, is_alone: bool) -> list[Any]:
+    def trained(self, arrays: Arrays | None) -> list[Any]:
         """Add what training moved; None if it failed."""
         self.is_training = False
         if arrays is None:
@@ -112,14 +117,14 @@ class WeightsPart:
         after = _with(arrays, "weights/")
         self.weights = {n: self.weights[n] + (after[n] - self._start[n]) for n in self.weights}
         self.is_trained = True
-        if is_alone:
+        if self.epoch is None and self.round == 0:
             self.average = cvgossip.averaged(self.average, self.weights)
             self.alone_rounds += 1
         return [self._hold()]
 
     def offer(self) -> Offer | Refusal:
-        if self.preparation is None or self.rows == 0:
-            return Refusal("not-taking-part", 5_000)
+        if self.epoch is None or self.preparation is None or self.rows == 0:
+            return Refusal("nothing-yet", BUSY_MS)
         if not self.is_trained or self.is_training:
             return Refusal("busy", BUSY_MS)
         payload = encode(self.manifest, self.weights, self._task.encoding, self._random.getrandbits(63))
@@ -135,7 +140,7 @@ class WeightsPart:
 
     def publish(self) -> KeepResult | None:
         """The smoothed weights, which predict better than any one turn's."""
-        if self.preparation is None:
+        if self.preparation is None or self.round + self.alone_rounds == 0:
             return None
         facts = {"is_settled": self.is_patient, "exchanges": self.round, "peers": self.preparation.facts["peers"]}
         self.result = KeepResult(self._task_id, PART, self.preparation.epoch, dict(self.average), facts)
@@ -153,8 +158,13 @@ class WeightsPart:
         return self.result
 
     @property
+    def is_ready(self) -> bool:
+        """Whether a turn is done and waits to be exchanged."""
+        return self.epoch is not None and self.is_trained and not self.is_training
+
+    @property
     def is_shared(self) -> bool:
-        return self.result is not None and self.round > 0 and self.result.facts["peers"] > 1.5
+        return self.result is not None and self.round > 0 and is_shared(self.result)
 
     @property
     def is_patient(self) -> bool:
@@ -166,6 +176,11 @@ class WeightsPart:
         arrays |= _under("preparation/", self.preparation.arrays)
         facts = {"round": self.round, "is_trained": self.is_trained, "peers": self.preparation.facts["peers"]}
         return HoldState(self._task_id, PART, self.preparation.epoch, arrays, facts)
+
+
+def is_shared(statistics: KeepResult) -> bool:
+    """Whether several peers agreed on these statistics."""
+    return bool(statistics.facts["peers"] > 1.5)
 
 
 def _under(prefix: str, arrays: Arrays) -> dict[str, Any]:

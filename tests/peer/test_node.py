@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from peer import events as ev
 from peer.events import Action, Address, LinkId, Notify, Seconds, TaskId, Train, Trained
+from peer.learning import cvgossip
 from peer.learning.dataset import Rows
 from peer.learning.models import fit
 from peer.learning.moments import own_statistics
@@ -199,8 +201,16 @@ class Host:
                 return Trained(job.task, "open", error="there are no rows here", facts={"next": "chinwag init --data FILE"})
             facts = {"rows": len(self.rows.y), "train_rows": len(self.rows.y), "test_rows": 0, "metric": "accuracy", "alone": 0.5}
             return Trained(job.task, "open", own_statistics(task, self.rows), facts)
-        statistics = {n.removeprefix("statistics/"): a for n, a in job.arrays.items() if n.startswith("statistics/")}
-        model = fit(task, statistics)
+        parts: dict[str, dict[str, Any]] = {"statistics": {}, "weights": {}, "control": {}}
+        for name, array in job.arrays.items():
+            part, _, rest = name.partition("/")
+            parts[part][rest] = array
+        if job.job == "train":
+            assert self.rows is not None
+            seed, turn = job.settings["seed"], job.settings["round"]
+            after = cvgossip.train(task, self.rows, parts["statistics"], parts["weights"], parts["control"], seed, turn)
+            return Trained(job.task, "train", {f"weights/{n}": a for n, a in after.items()})
+        model = fit(task, parts["statistics"], parts["weights"] or None)
         return Trained(job.task, "score", facts={"now": model.score(everything)})
 
 
@@ -311,7 +321,7 @@ def a_task(author: Identity, model: str = "lda", **fields: Any) -> bytes:
         columns=tuple(Column(name=f"c{i}", is_gappy=False) for i in range(4)),
         target=Target(name="kind", classes=("a", "b", "c") if model != "ridge" else ()),
         model=model,
-        alpha=0.001,
+        alpha=fields.pop("alpha", 0.001),
         protocol="gossip",
         encoding="int8",
         privacy="open",
@@ -603,3 +613,25 @@ def test_garbage_from_a_neighbour_ends_that_link_only() -> None:
     assert any(n.kind == "peer.disconnected" for n in village.hosts[0].notices)
     network.run(60.0)
     assert village.agree(village.hosts)
+
+
+def test_weights_trained_apart_reach_what_all_rows_together_would_give() -> None:
+    village = Village(4, model="logistic", alpha=0.01)
+    village.network.run(90.0)
+    pooled = LogisticRegression(C=1 / (0.01 * len(everything.y))).fit(everything.X, everything.y).score(everything.X, everything.y)
+    for host in village.hosts:
+        last = host.disk.scores[village.task][-1]
+        assert last.now >= pooled - 0.02
+        assert ("exchange.committed", "weights") in {(n.kind, n.facts.get("part")) for n in host.notices}
+
+
+def test_a_late_newcomer_starts_from_its_neighbours_weights() -> None:
+    village = Village(4, model="logistic", alpha=0.01, boot=3)
+    village.network.run(60.0)
+    village.start(village.hosts[3])
+    village.network.run(5.0)
+    assert any(n.kind == "result.fetched" and n.facts["part"] == "weights" for n in village.hosts[3].notices)
+    village.network.run(120.0)
+    assert village.agree(village.hosts, 1e-6)
+    epochs = {h.disk.results[village.task, "weights"].epoch for h in village.hosts}
+    assert len(epochs) == 1
