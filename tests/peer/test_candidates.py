@@ -1,3 +1,5 @@
+"""What is taken for a neighbour, and the bounds that keep a flood of forged ones harmless."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Each check of the doctor by what it is told; the whole of it once, on loopback."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""What each firewall's own words mean for peers. tests/lan/test_doctor.py compares the walk of nftables with the kernel's."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""Which interfaces are used and why not the others, on networks made up here; one look at the real ones."""
+
 from __future__ import annotations
 
 import ipaddress
