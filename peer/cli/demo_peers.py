@@ -63,7 +63,7 @@ class DemoPeer:
 
     def start(self) -> None:
         """Start the daemon; it ends when this process does."""
-        words = child.command_line("peer.cli", "--home", str(self.home), "start", "--json", "--until-stdin-closes")
+        words = child.command_line("chinwag", "--home", str(self.home), "start", "--json", "--until-stdin-closes")
         self.is_wanted = True
         with (self.home / "daemon.log").open("ab") as log:
             self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=log, stderr=log, env=child.environment(), **child.apart())

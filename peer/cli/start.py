@@ -119,7 +119,7 @@ def _in_background(out: Screen, home: Home) -> None:
     log = home.path / "daemon.log"
     if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
         log.replace(log.with_suffix(".log.1"))
-    words = child.command_line("peer.cli", "--home", str(home.path), "start", "--json", *["-v"] * out.settings.verbosity)
+    words = child.command_line("chinwag", "--home", str(home.path), "start", "--json", *["-v"] * out.settings.verbosity)
     with log.open("ab") as file:
         began = file.tell()
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=child.environment(), **child.detached())

@@ -106,6 +106,9 @@ def _task_lines(out: Screen, task: dict[str, Any]) -> list[str]:
         facts.append(f"made of {plural(task['peers'], 'peer')}, {plural(task['rows_total'] or 0, 'row')} (epoch {task['epoch']}{settled})")
     if task["rows"] is not None:
         facts.append(f"own rows {task['rows']:,}")
+    if facts:
+        lines.append("    " + "   ".join(facts))
+    facts = []
     if task["exchanges"]:
         facts.append(f"{plural(task['exchanges'], 'exchange')}, sent {size(task['bytes_sent'])}, received {size(task['bytes_received'])}")
     if task["in_doubt"]:
