@@ -24,7 +24,8 @@ GREETING_S: Final = 10.0
 """Seconds that a connection may take in each state but OPEN. A phone on bad Wi-Fi needs two for HELLO; Syncthing allows 20."""
 
 IDLE_S: Final = 15.0
-"""Seconds of silence after which a side asks whether the other is there."""
+"""Seconds without a message after which a side says PING. Chunks do not count: whoever takes in a long transfer says PING through it, for
+its sender hears nothing else, and the sender's own PING waits behind the chunks."""
 
 DEAD_S: Final = 45.0
 """Seconds of silence after which the connection is given up: two pings unanswered, as long again to spare."""
@@ -128,13 +129,13 @@ class Connection:
         self._is_listener = is_listener
         self._reader = FrameReader()
         self._reader.budget = MAX_EARLY_BYTES
-        self._heard = self._asked = self._entered = -math.inf
+        self._heard = self._told = self._asked = self._entered = -math.inf
         first = {(True, True): State.WAITING, (True, False): State.DOOR, (False, True): State.SILENT, (False, False): State.SEEKING}
         self.state = first[is_listener, is_member]
 
     def start(self, now: float) -> bytes:
         """Begin. What a listener says at once; nothing for a dialer."""
-        self._heard = self._asked = self._entered = now
+        self._heard = self._told = self._asked = self._entered = now
         return message_frame(self._hello) if self._is_listener and self._hello is not None else b""
 
     def receive(self, data: bytes | memoryview, now: float) -> tuple[list[ConnectionEvent], bytes]:
@@ -192,13 +193,14 @@ class Connection:
             return math.inf
         if self.state is not State.OPEN:
             return self._entered + GREETING_S
-        return min(max(self._heard, self._asked) + IDLE_S, self._heard + DEAD_S)
+        return min(max(self._told, self._asked) + IDLE_S, self._heard + DEAD_S)
 
     def _take(self, frame: Frame, now: float) -> tuple[ConnectionEvent | None, bytes]:
         if frame.type == CHUNK_TYPE:
             return self._chunk(frame.payload), b""
         if frame.type >= SKIPPED_FROM:
             return None, b""
+        self._told = now
         kind = MESSAGES[frame.type]
         after = TRANSITIONS.get((self.state, kind))
         if after is None:

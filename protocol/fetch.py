@@ -6,7 +6,6 @@ end, so nothing needs to be durable.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -75,10 +74,9 @@ class Fetches:
             if not wanted.assembly.add(data):
                 return None
             del self._wanted[xid]
-            payload = wanted.assembly.payload()
-            if hashlib.sha256(payload).digest() != result.digest:
+            if wanted.assembly.digest() != result.digest:
                 return None
-            arrays = decode(wanted.manifest, payload, result.encoding)
+            arrays = decode(wanted.manifest, wanted.assembly.payload(), result.encoding)
         except BadTensor:
             self._wanted.pop(xid, None)
             return None

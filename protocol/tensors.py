@@ -130,6 +130,7 @@ def encode(manifest: Manifest, arrays: Arrays, encoding: str, seed: int | None) 
     """
     if arrays.keys() != {spec.name for spec in manifest.tensors}:
         raise WrongSize("other arrays than the manifest names")
+    assert seed is not None or encoding != "int8", "without a seed numpy draws one from the system"
     generator = np.random.Generator(np.random.PCG64(seed)) if encoding == "int8" else None
     pieces = []
     for spec in manifest.tensors:
