@@ -117,7 +117,7 @@ def connect(path: Path, wait_s: float = 30.0) -> sqlite3.Connection:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
         pass
-    return sqlite3.connect(path, wait_s, isolation_level=None, check_same_thread=False)
+    return sqlite3.connect(path, timeout=wait_s, isolation_level=None, check_same_thread=False)
 
 
 def make_ready(database: sqlite3.Connection, path: Path) -> None:

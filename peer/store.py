@@ -193,8 +193,8 @@ class Store:
                     "INSERT INTO scores (task, at, exchanges, now) VALUES (?, ?, ?, ?)",
                     (record.task, record.at, record.exchanges, record.now),
                 )
-                newest = "SELECT id FROM scores WHERE task = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2"
-                run(f"DELETE FROM scores WHERE task = ?1 AND id <= ({newest})", (record.task, MAX_SCORES))
+                newest = "SELECT id FROM scores WHERE task = ? ORDER BY id DESC LIMIT 1 OFFSET ?"
+                run(f"DELETE FROM scores WHERE task = ? AND id <= ({newest})", (record.task, record.task, MAX_SCORES))
             case s.KeepLeaf():
                 pass
             case _:

@@ -195,8 +195,8 @@ def _written(path: Path, values: Table, is_new: bool = False) -> str:
         if field.name in chosen:
             lines.append(f"{field.name} = {_value(chosen[field.name])}")
         elif is_new:
-            default = "" if field.default in (None, msgspec.NODEFAULT) else f"{_value(msgspec.to_builtins(field.default))} "
-            lines.append(f"# {field.name} = {default}{_about(field.type)}")
+            default = "" if field.default in (None, msgspec.NODEFAULT) else f" = {_value(msgspec.to_builtins(field.default))} "
+            lines.append(f"# {field.name}{default}{_about(field.type)}")
     return "\n".join(lines) + "\n"
 
 

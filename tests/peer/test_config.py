@@ -182,8 +182,8 @@ def test_a_new_file_shows_every_setting_with_its_default_and_meaning(home: Home)
     save_config(home, Config(peer=PeerTable(name="pi", port=0), tasks={"a b": TaskTable(source="x.csv")}))
     text = home.config.read_text(encoding="utf-8")
     assert text.startswith('[peer]\nname = "pi"\nport = 0\n# discovery = ["mdns", "static"]  (how neighbours are found)\n')
-    assert '\n\n[task."a b"]\nsource = "x.csv"\n# map = ' in text
-    assert "# period_s = 1.0  (seconds from one exchange to the next)" in text
+    assert '\n\n[task."a b"]\nsource = "x.csv"\n# map (columns that' in text
+    assert f"\n# period_s = {PeerTable(name='pi').period_s}  (seconds from one exchange to the next)\n" in text
 
 
 COMMENTED = """# My kitchen.
