@@ -50,12 +50,16 @@ class Purse:
         return self.held
 
 
+def _nothing() -> None:
+    return None
+
+
 @dataclass(eq=False, slots=True)
 class Place:
     """A place of one unauthenticated connection. `give_up` ends that connection; whoever holds the place sets it."""
 
     host: str
-    give_up: Callable[[], object] = lambda: None
+    give_up: Callable[[], object] = _nothing
 
 
 class Admission:
@@ -76,8 +80,9 @@ class Admission:
             return None
         if len(self._places) >= MAX_UNAUTHENTICATED:
             oldest = next(iter(self._places))
+            give_up = oldest.give_up
             self.leave(oldest)
-            oldest.give_up()
+            give_up()
         self._purse.held -= 1
         purse.held -= 1
         place = Place(host)
@@ -94,6 +99,7 @@ class Admission:
     def leave(self, place: Place) -> None:
         """The connection is over, or authenticated."""
         self._places.pop(place, None)
+        place.give_up = _nothing  # it leads to a task that leads back here: its memory would wait for the garbage collector
 
     def __len__(self) -> int:
         return len(self._places)

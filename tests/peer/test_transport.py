@@ -10,6 +10,7 @@ import ssl
 import struct
 import tempfile
 import time
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -253,9 +254,9 @@ def test_another_peer_than_the_one_that_was_meant_is_a_failed_dial() -> None:
             failed = await dialler.until(DialFailed)
             assert "another peer" in failed.reason
             assert failed.address == (HOST, listener.port)
-            await eventually(lambda: len(listener.of(Connected)) == len(listener.of(Disconnected)))
-            assert not listener.of(Received)
             assert dialler.told == [failed]
+            assert await still_serves(listener)
+            assert len(listener.of(Connected)) == 1
 
     run(work)
 
@@ -417,6 +418,19 @@ def test_other_kinds_of_tls_get_nothing(context: Callable[[], ssl.SSLContext]) -
     run(work)
 
 
+def test_a_connection_cannot_be_resumed_so_each_proves_its_membership_anew() -> None:
+    async def work() -> None:
+        async with sides(FOUNDER) as (listener,):
+            context = outsider(MEMBER.key, MEMBER.leaf, MEMBER.inviter)
+            listener.react = lambda event: listener.transport.send(event.link, b"hello") if isinstance(event, Connected) else None
+            reader, writer = await asyncio.open_connection(HOST, listener.port, ssl=context, server_hostname="")
+            assert await reader.readexactly(5) == b"hello"
+            assert not writer.get_extra_info("ssl_object").session.has_ticket
+            writer.close()
+
+    run(work)
+
+
 # hostile bytes ---------------------------------------------------------------------------------------------------------------------------
 
 
@@ -494,6 +508,39 @@ def test_a_storm_of_resets_leaves_the_port_serving() -> None:
         assert faults == []
 
     run(work)
+
+
+def test_what_has_ended_leaves_no_buffers_to_the_garbage_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each holds 0.3 MiB; a hostile crowd would fill the memory faster than the collector comes by."""
+    monkeypatch.setattr(transport_room, "HANDSHAKE_S", 0.2)
+
+    async def work() -> None:
+        async with sides(FOUNDER, MEMBER) as (listener, dialler):
+            begun = len(live_tls())
+            crowd = [await asyncio.open_connection(HOST, listener.port) for _ in range(50)]
+            await asyncio.gather(heard_by(listener.port, None, b"GET /"), heard_by(listener.port, stranger_context()))
+            (await asyncio.open_connection(HOST, listener.port))[1].close()
+            _, there = await linked(listener, dialler)
+            dialler.transport.disconnect(there)
+            dialler.transport.dial((HOST, listener.port), OTHER.peer)
+            await dialler.until(DialFailed)
+            await listener.until(Disconnected)
+            await asyncio.gather(*(reader.read() for reader, _ in crowd), return_exceptions=True)
+            for _, writer in crowd:
+                writer.close()
+            await asyncio.sleep(0.05)
+            assert len(live_tls()) == begun
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(work)
+    finally:
+        gc.enable()
+
+
+def live_tls() -> list[object]:
+    return [thing for thing in gc.get_objects() if isinstance(thing, SSLProtocol)]
 
 
 # receivers that take too little ----------------------------------------------------------------------------------------------------------
