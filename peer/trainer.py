@@ -202,7 +202,7 @@ class Trainer:
     async def _buried(self) -> str:
         """End a worker that broke; how it went, for the end of a sentence."""
         process = self._process
-        await self._end(is_killed=True)
+        await self._end()
         lines = self._last_words.decode(errors="replace").strip().splitlines()
         code = process.returncode if process is not None else None
         return f" (exit {code}{': ' + lines[-1][:200] if lines else ''})"
@@ -247,7 +247,7 @@ def work(source: BinaryIO, sink: BinaryIO) -> None:
     while len(prefix := source.read(LENGTHS.size)) == LENGTHS.size:
         head, body = lengths(prefix)
         pieces = source.read(head), source.read(body)
-        if len(pieces[1]) < body:  # the daemon is gone
+        if (len(pieces[0]), len(pieces[1])) != (head, body):  # the daemon is gone
             return
         header, arrays = unpack(*pieces)
         sink.write(_answer(bench, header, arrays))

@@ -4,8 +4,8 @@
     exchange   d = n_j / (n_i + n_j) (w_j - w_i), and w += d, h += GAIN d / (RATE STEPS), at both ends or at neither
 
 Plain averaging of differently skewed devices never reaches the pooled model; h learns how a device's own gradient differs from everybody's,
-and takes that out. As both ends move by opposite amounts, the sum of n h over the network stays 0: nothing is added in sum. The gain on h is
-that of the first rate for ever: with one that grows as the rate falls, two rows beside two hundred diverge after a hundred exchanges.
+and takes that out. As both ends move by opposite amounts, the sum of n h over the network stays 0: nothing is added in sum. The gain on h
+is that of the first rate for ever: with one that grows as the rate falls, two rows beside two hundred diverge after a hundred exchanges.
 
 Loss: mean log loss + alpha/2 |coef|², the intercept free, over columns in the scale that the task's statistics agree on (`pooled.Scaling`):
 the model of LogisticRegression(C = 1 / (alpha rows)) on all rows so scaled (C = 2 / (alpha rows) for two classes, where scikit-learn has

@@ -66,24 +66,26 @@ def units(task: Task) -> tuple[Floats, Floats]:
 
 def layout(task: Task, part: str) -> Manifest:
     """Names and shapes of a part of this task's state, in the order in which they travel."""
+    return Manifest(tuple(TensorSpec(name, shape) for name, shape in _shapes(task, part).items()))
+
+
+def _shapes(task: Task, part: str) -> dict[str, tuple[int, ...]]:
     d, k = len(task.columns), len(task.target.classes)
     e = d + len(gappy(task))
     if part == "weights":
-        return Manifest((TensorSpec("coef", (d, k)), TensorSpec("intercept", (k,))))
-    shapes: dict[str, dict[str, tuple[int, ...]]] = {
+        return {"coef": (d, k), "intercept": (k,)}
+    of_model: dict[str, dict[str, tuple[int, ...]]] = {
         "lda": {"counts": (k,), "sums": (k, e), "second": (e * (e + 1) // 2,)},
         "gaussian-nb": {"counts": (k,), "sums": (k, e), "squares": (k, d)},
         "ridge": {"sums": (e + 1,), "second": ((e + 1) * (e + 2) // 2,)},
         "logistic": {"counts": (k,), "sums": (e,), "squares": (d,)},
     }
-    found = {"rows": (), "starter": (), **shapes[task.model]}
-    return Manifest(tuple(TensorSpec(name, shape) for name, shape in found.items()))
+    return {"rows": (), "starter": (), **of_model[task.model]}
 
 
 def own_statistics(task: Task, rows: Rows) -> dict[str, Floats]:
     """The moments of these rows, laid out as `layout(task, "statistics")`. `starter` is 0."""
-    shapes = {spec.name: spec.shape for spec in layout(task, "statistics").specs}
-    found = {name: np.zeros(shape) for name, shape in shapes.items()}
+    found = {name: np.zeros(shape) for name, shape in _shapes(task, "statistics").items()}
     found["rows"] = np.array(float(len(rows)))
     for start in range(0, len(rows), BLOCK_ROWS):
         z = extended(task, rows.X[start : start + BLOCK_ROWS])
@@ -176,8 +178,7 @@ def validate(task: Task, part: str, arrays: Arrays) -> None:
     Checked are shapes, finiteness, sizes, and that sums of the same thing agree. Signs are not: a peer that was in doubt about a half, or
     whose owner removed rows, holds its average less what it gave, which may be negative for a while; refusing it would keep it so.
     """
-    expected = {spec.name: tuple(spec.shape) for spec in layout(task, part).specs}
-    if {name: np.shape(a) for name, a in arrays.items()} != expected:
+    if {name: np.shape(a) for name, a in arrays.items()} != _shapes(task, part):
         raise StateRefused(f"not the arrays that {part} of {task.model} consist of")
     if not all(np.isfinite(a).all() for a in arrays.values()):
         raise StateRefused("holds values that are no finite numbers")
