@@ -25,7 +25,7 @@ async def main(tag: str, port: str, interfaces: str = "auto") -> None:
         int(port),
         lambda address: say(found=address),
         wanted,
-        on_change=lambda addresses: say(addresses=addresses),
+        on_change=lambda addresses: say(changed=addresses),
     )
     await discovery.start()
     say(started=discovery.instance, off=discovery.why_off, addresses=discovery.addresses())
