@@ -69,6 +69,7 @@ class Daemon:
                     self._watch_stdin()
                 self.publish("peer.started", {"name": self._rows.config.peer.name, "addresses": self.addresses(), "url": self._web.url})
                 await self._wait()
+                self.publish("peer.stopped", {"name": self._rows.config.peer.name})
             finally:
                 self.ring.close()
                 await asyncio.gather(self._web.stop(), self._end_life())

@@ -1,8 +1,8 @@
 """What happened, as lines: words for a person, or one JSON object a line for a machine.
 
-Every Notify of the brain becomes one line here, in the words of SENTENCES; a kind without a sentence is shown with its facts, so a new one
-is never lost. Names and reasons come from other peers: they are values, never formats, and what a terminal would obey is shown as an
-escape.
+Every Notify of the brain becomes one line here, in the words of SENTENCES; a kind without a sentence is shown with its facts,
+so a new one is never lost. Names and reasons come from other peers: they are values, never formats, and what a terminal would
+obey is shown as an escape.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ EVENTS: Final = logging.getLogger("peer.happened")
 
 SENTENCES: Final[Mapping[str, str]] = {
     "peer.started": "{name} is running at {addresses}",
+    "peer.stopped": "{name} has stopped; what it holds is on its disk",
     "peer.connected": "{name} is here",
     "peer.disconnected": "{name} is gone: {reason}",
     "peer.lost": "{name} has not been heard from for long; its rows leave the model with the next epoch",
@@ -49,6 +50,7 @@ SENTENCES: Final[Mapping[str, str]] = {
 LEVELS: Final[Mapping[str, int]] = {
     "dial.failed": logging.DEBUG,
     "exchange.dropped": logging.DEBUG,
+    "result.published": logging.DEBUG,
     "peer.lost": logging.WARNING,
     "card.refused": logging.WARNING,
     "join.refused": logging.WARNING,
@@ -105,7 +107,8 @@ class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {"at": round(record.created, 3), "level": record.levelname.lower()}
         if kind := getattr(record, "kind", None):
-            line |= {**record.__dict__["facts"], "event": kind}
+            line["event"] = kind
+            line |= {key: value for key, value in record.__dict__["facts"].items() if key not in line}
         else:
             line |= {"event": "log", "logger": record.name, "message": record.getMessage()}
         if record.exc_info:

@@ -68,9 +68,12 @@ class WebServer:
             server_header=False,
             timeout_graceful_shutdown=1,
         )
-        self._server = _Server(config)
-        self._task = asyncio.create_task(self._server.serve(sockets=[listener]), name="web")
-        await self._server.is_listening.wait()
+        self._server = server = _Server(config)
+        self._task = asyncio.create_task(server.serve(sockets=[listener]), name="web")
+        self._task.add_done_callback(lambda _: server.is_listening.set())  # a server that fails must not be waited for
+        await server.is_listening.wait()
+        if self._task.done():
+            self._task.result()
         write_whole(self._path, json.dumps({"url": self.url, "token": self.token, "pid": os.getpid()}).encode())
 
     async def stop(self) -> None:
