@@ -59,7 +59,7 @@ LEVELS: Final[Mapping[str, int]] = {
     "identity.revoked": logging.ERROR,
 }
 """Kinds that are not plain information. A dial that fails and an exchange that does not happen are everyday life in a network of
-laptops."""
+laptops; a result is followed by its score, which is shown."""
 
 
 def set_up(*, is_json: bool, level: int = logging.INFO, stream: TextIO | None = None) -> None:
