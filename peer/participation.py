@@ -156,9 +156,9 @@ class Participation:
     def moved(self, part: str, delta: Arrays, took_s: float, now: float) -> tuple[list[Any], list[Action]]:
         """An exchange is decided: records that must be durable before anything else is said, and what follows from it."""
         self.exchanges += 1
-        self._is_score_due = True
         if part == "weights":
             assert self.weights is not None
+            self._is_score_due = True
             return self.weights.moved(delta, took_s, now), []
         records = self.statistics.moved(delta, took_s, now)
         return records, []

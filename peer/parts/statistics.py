@@ -120,12 +120,9 @@ class StatisticsPart:
         peers = participants(self.mixed) or 1.0
         facts = {"is_settled": is_settled, "exchanges": self.exchanges_in_epoch, "peers": peers}
         result = KeepResult(self._task_id, PART, self.epoch, dict(self.mixed), facts)
-        if (
-            self.result is not None
-            and self.result.epoch == self.epoch
-            and self.result.facts == facts
-            and change_between(result, self.result) == 0.0
-        ):
+        known = self.result
+        is_of_this = known is not None and known.epoch == self.epoch and known.facts["is_settled"] == is_settled
+        if known is not None and is_of_this and change(_minus(self.mixed, known.arrays), known.arrays) <= STILL:
             return None
         self.result = result
         return result
@@ -161,10 +158,6 @@ class StatisticsPart:
 def change(delta: Arrays, of: Arrays) -> float:
     """The largest relative change of any array: |delta| / |array|, Euclidean."""
     return max(float(np.linalg.norm(delta[n])) / (float(np.linalg.norm(of[n])) + 1e-300) for n in of)
-
-
-def change_between(new: KeepResult, old: KeepResult) -> float:
-    return change(_minus(new.arrays, old.arrays), old.arrays)
 
 
 def _minus(a: Arrays, b: Arrays) -> Arrays:
