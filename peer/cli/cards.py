@@ -83,7 +83,6 @@ def card_lines(out: Screen, task: dict[str, Any]) -> list[str]:
     thresholds = task["thresholds"]
     author = f" by {task.get('author_name') or task['author'][:8]}" if task.get("author") else ""
     made = f", {time.strftime('%Y-%m-%d', time.localtime(task['created']))}" if task.get("created") else ""
-    ends = time.strftime("%Y-%m-%d %H:%M", time.localtime(task["ends"])) if task.get("ends") else "when its members leave"
     lines = [f"task {out.strong(task['name'])}{author}{made}"]
     if task["about"]:
         lines.append(f"  {task['about']}")
@@ -91,11 +90,20 @@ def card_lines(out: Screen, task: dict[str, Any]) -> list[str]:
         f"  learns    {task['target']}: {kind}, by {MODELS.get(task['model'], task['model'])}, penalty {task['alpha']:g}",
         f"  from      {plural(len(task['columns']), 'column')} of numbers: {_some([_column(c) for c in task['columns']])}",
         f"  asks for  {plural(thresholds['min_rows'], 'row')} or more on a device, and {plural(thresholds['min_peers'], 'device')} or more",
-        f"  ends      {ends}",
+        f"  ends      {_end(task.get('ends'))}",
     ]
     if task.get("leaves"):
         lines.append(f"  leaves this device: {task['leaves']}")
     return lines
+
+
+def _end(ends: int | None) -> str:
+    """A task that ends at midnight ends with the day before, as a person says it."""
+    if ends is None:
+        return "when its members leave"
+    if time.localtime(ends)[3:6] == (0, 0, 0):
+        return f"with {time.strftime('%Y-%m-%d', time.localtime(ends - 1))}"
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(ends))
 
 
 def _column(column: dict[str, Any]) -> str:

@@ -40,9 +40,9 @@ COMMANDS: Final[dict[str, str]] = {
 
 START_HERE: Final = """\
 start here:
-  chinwag demo                                see three peers on this computer teach each other ten digits
-  chinwag init --data FILE --target COLUMN    make this device a peer; nothing is shared yet
-  chinwag start, then chinwag invite          run it, and let another device in"""
+  chinwag demo                               three peers here teach each other
+  chinwag init --data FILE --target COLUMN   make this device a peer
+  chinwag start, then chinwag invite         run it, let another device in"""
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -151,7 +151,7 @@ class UnknownCommand(click.UsageError):
 
     def __init__(self, given: str, meant: str | None) -> None:
         super().__init__(f"There is no command '{given}'" + (f"; did you mean '{meant}'?" if meant else "."))
-        self.meant = meant
+        self.next = f"chinwag {meant}" if meant else None
 
 
 @click.group(

@@ -25,7 +25,7 @@ LINE_S: Final = 2.0
 """Between two lines where no picture can be drawn."""
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Watch three peers on this computer teach each other.")
 @click.option("--peers", "count", type=click.IntRange(1, 12), default=3, show_default=True, help="How many peers.")
 @click.option(
     "--seconds", type=click.FloatRange(min=1), help="How long to run once all take part (default: until q; 20 where nobody watches)."

@@ -8,7 +8,7 @@ from .command import Command
 from .screen import screen
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Leave a task: this device contributes nothing any more.")
 @click.argument("task")
 @click.option(
     "--keep-model", "erase", flag_value=False, default=False, type=bool, help="Keep the model for predictions (this is the default)."

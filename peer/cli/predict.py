@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .results import Held
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Predict for the rows of a file.")
 @click.argument("file")
 @click.option("-o", "--out", "target", metavar="OUT", default="-", help="Where the table goes (default: standard output).")
 @click.option("--task", "name", help="Which task's model (default: the only one there is).")
@@ -48,7 +48,7 @@ def predict(file: str, target: str, name: str | None) -> None:
         out.note(f"model: {held.about()}")
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Score the model on rows that hold the target.")
 @click.argument("file")
 @click.option("--task", "name", help="Which task's model (default: the only one there is).")
 def evaluate(file: str, name: str | None) -> None:

@@ -27,7 +27,7 @@ MAX_LOG_BYTES: Final = 8 * 1024 * 1024
 """A log of the background daemon beyond this size is put aside at the next start; one older log is kept."""
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Run this device's peer.")
 @click.option("--background", is_flag=True, help="Leave it running and give the terminal back.")
 @click.option("--until-stdin-closes", is_flag=True, hidden=True, help="End when standard input closes: with whoever started it.")
 def start(background: bool, until_stdin_closes: bool) -> None:
@@ -107,7 +107,7 @@ def _greeting(out: Screen, home: Home, config: Config) -> list[str]:
         if "mdns" in config.peer.discovery
         else f"  mDNS is off; dials {', '.join(config.peer.static) or 'nobody'}",
         f"  tasks: {', '.join(tasks) or 'none yet'}",
-        out.faint("  Ctrl-C stops it; in another terminal: chinwag status, chinwag watch"),
+        out.faint(f"  Ctrl-C stops it; in another terminal: {out.settings.at_home('chinwag status')}"),
     ]
 
 

@@ -59,7 +59,9 @@ def test_a_file_left_by_a_dead_daemon_is_no_daemon(tmp_path: Path) -> None:
 )
 def test_the_token_goes_nowhere_but_to_this_computer(tmp_path: Path, url: str) -> None:
     write(tmp_path, url=url)
-    assert refused(tmp_path).exit == Exit.NOT_RUNNING
+    error = refused(tmp_path)
+    assert error.exit == Exit.NOT_RUNNING
+    assert "does not name a daemon on this computer" in error.sentence
 
 
 @pytest.mark.parametrize(

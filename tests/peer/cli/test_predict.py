@@ -3,7 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from peer.cli.predict import _replace
 from peer.config import Home, load_identity
 from peer.events import TaskId
 from peer.learning.dataset import read_rows
@@ -103,6 +104,17 @@ def test_a_table_that_cannot_be_read_to_its_end_leaves_no_half_answer(chinwag: R
     ran = chinwag("predict", str(tmp_path / "odd.csv"), "-o", str(tmp_path / "out.csv"))
     assert ran.code == 6
     assert not list(tmp_path.glob("out*"))
+
+
+def test_a_disk_that_fails_in_the_middle_leaves_the_file_that_was_there(tmp_path: Path) -> None:
+    def rows() -> Iterator[list[str]]:
+        yield ["1"]
+        raise OSError("the disk is full")
+
+    (tmp_path / "out.csv").write_text("before")
+    with pytest.raises(OSError, match="full"):
+        _replace(tmp_path / "out.csv", ["a"], rows())
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("out.csv", "before")]
 
 
 def test_other_columns_are_a_sentence_with_the_mapping_to_type(chinwag: Run, held: Path, tmp_path: Path) -> None:

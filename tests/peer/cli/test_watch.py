@@ -34,11 +34,13 @@ def peer(name: str | None, state: str = "live") -> dict[str, Any]:
 def test_with_json_every_event_is_a_line(chinwag: Run, daemon: Any, sample: Any) -> None:
     daemon.says("GET /status", sample.status())
     daemon.says("GET /events", STREAM)
-    lines = chinwag("watch", "--json").out.splitlines()
+    ran = chinwag("watch", "--json")
+    lines = ran.out.splitlines()
     assert [json.loads(line) for line in lines[:2]] == [
         {"id": 7, "event": "score", "task": "t", "now": 0.5},
         {"id": 8, "event": "gap", "missed": 3},
     ]
+    assert (ran.code, ran.json["exit"]) == (3, 3)
 
 
 def test_when_the_daemon_stops_watching_ends_and_says_so(chinwag: Run, daemon: Any, sample: Any) -> None:
