@@ -26,7 +26,7 @@ import peer.transport as transport_room
 from peer.events import Connected, DialFailed, Disconnected, Event, LinkId, Received
 from peer.link import Limits
 from peer.sockets import address_of, open_listeners
-from peer.tls import stranger_context
+from peer.tls import dialling_context, listening_context, stranger_context
 from peer.transport import MAX_DIALS, Transport
 from protocol.identity import Identity, found_network, issue_leaf, key_from_seed
 
@@ -665,7 +665,7 @@ def test_a_fault_in_one_link_ends_that_link_only() -> None:
     run(work)
 
 
-def test_a_renewed_certificate_is_shown_from_the_next_handshake_on() -> None:
+def test_a_renewed_certificate_is_shown_from_the_next_handshake_on_and_the_door_stays_as_it_was() -> None:
     async def work() -> None:
         async with sides(FOUNDER, MEMBER) as (listener, dialler):
             here, there = await linked(listener, dialler)
@@ -674,10 +674,21 @@ def test_a_renewed_certificate_is_shown_from_the_next_handshake_on() -> None:
             await linked(listener, dialler)
             certificates = [event.certificate for event in listener.of(Connected)]
             assert certificates == [MEMBER.certificate, renewed.certificate]
+            listener.transport.set_door(True)
+            listener.transport.replace_identity(FOUNDER)
+            (await asyncio.open_connection(HOST, listener.port, ssl=stranger_context(), server_hostname=""))[1].close()
+            assert (await listener.until(Connected, 3)).certificate is None
             dialler.transport.send(there, b"the old link is still good")
             await eventually(lambda: bool(listener.bytes_of(here)))
 
     run(work)
+
+
+def test_tls_insists_on_version_1_3_and_on_strict_certificates_on_both_sides() -> None:
+    for context in (listening_context(FOUNDER), dialling_context(FOUNDER)):
+        assert context.minimum_version == context.maximum_version == ssl.TLSVersion.TLSv1_3
+        assert context.verify_flags & ssl.VERIFY_X509_STRICT
+        assert context.verify_mode == ssl.CERT_REQUIRED
 
 
 def test_the_key_is_on_disk_only_while_it_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
