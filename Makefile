@@ -12,6 +12,7 @@ VERSIONS := 3.11 3.12 3.13
 working = $(shell for p in $$(type -ap $(1)); do \
 	"$$p" -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 
+.NOTPARALLEL:
 .PHONY: help demo test check suite versions bench clean $(VERSIONS:%=unit-%)
 
 help:
