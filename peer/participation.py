@@ -329,16 +329,15 @@ class Participation:
     def fetched(self, part: str, epoch: Epoch, arrays: Arrays, now: float) -> list[Action]:
         if self.objection(part, arrays) is not None or not self.is_possible(epoch, now):
             return []
-        if part == "statistics":
-            result = self.statistics.fetched(epoch, arrays)
-        else:
+        if part == "weights":
             assert self.weights is not None
-            result = self.weights.fetched(epoch, arrays, self.statistics.result, is_listening=not self.has_rows)
-        if result is None:
+            records = self.weights.fetched(epoch, arrays, self.statistics.result, is_listening=not self.has_rows)
+        else:
+            records = self.statistics.fetched(epoch, arrays)
+        if not records:
             return []
         self._is_score_due = True
-        notice = self._notify("result.fetched", epoch=epoch.number, peers=result.facts["peers"], part=part)
-        return [Persist((result,)), notice]
+        return [Persist(tuple(records)), self._notify("result.fetched", epoch=epoch.number, part=part)]
 
     # for people ------------------------------------------------------------------------------------------------------
 

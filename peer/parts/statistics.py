@@ -127,15 +127,15 @@ class StatisticsPart:
         self.result = result
         return result
 
-    def fetched(self, epoch: Epoch, arrays: Arrays) -> KeepResult | None:
+    def fetched(self, epoch: Epoch, arrays: Arrays) -> list[Any]:
         """A neighbour's result, if it is worth more than what this peer has."""
         if self.is_shared and self.result is not None and self.result.epoch >= epoch and self.mixed is not None:
-            return None
+            return []
         if self.result is not None and self.result.epoch == epoch and change(_minus(arrays, self.result.arrays), self.result.arrays) == 0.0:
-            return None
+            return []
         facts = {"is_settled": True, "exchanges": 0, "peers": participants(arrays) or 1.0}
         self.result = KeepResult(self._task_id, PART, epoch, dict(arrays), facts)
-        return self.result
+        return [self.result]
 
     @property
     def is_shared(self) -> bool:

@@ -146,16 +146,16 @@ class WeightsPart:
         self.result = KeepResult(self._task_id, PART, self.preparation.epoch, dict(self.average), facts)
         return self.result
 
-    def fetched(self, epoch: Epoch, arrays: Arrays, statistics: KeepResult | None, *, is_listening: bool) -> KeepResult | None:
+    def fetched(self, epoch: Epoch, arrays: Arrays, statistics: KeepResult | None, *, is_listening: bool) -> list[Any]:
         """A neighbour's weights: a listener predicts with them, a newcomer starts from them."""
         if statistics is None or statistics.epoch != epoch or (self.round > 0 and not is_listening):
-            return None
+            return []
         self.weights, self.average, self.is_trained = dict(arrays), dict(arrays), False
         self.preparation = statistics
         self.result = KeepResult(
             self._task_id, PART, epoch, dict(arrays), {"is_settled": True, "exchanges": 0, "peers": statistics.facts["peers"]}
         )
-        return self.result
+        return [self.result, self._hold()]
 
     @property
     def is_ready(self) -> bool:
