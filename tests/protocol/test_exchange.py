@@ -10,6 +10,8 @@ from random import Random
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis.strategies import integers
 
 from protocol.exchange import Dropped, Effect, Epoch, Exchanges, Moved, Offer, Prepared, Refusal, Say, SayState, State, Subject, both
 from protocol.identity import PeerId
@@ -196,12 +198,14 @@ class World:
         return len(set(moves))
 
 
-@pytest.mark.parametrize("seed", range(40))
+@settings(max_examples=40, deadline=None)
+@given(seed=integers(0, 2**32))
 def test_any_interleaving_of_loss_crash_and_restart_keeps_both_or_none(seed: int) -> None:
     assert World(seed).run(600) > 0
 
 
-@pytest.mark.parametrize("seed", range(20))
+@settings(max_examples=20, deadline=None)
+@given(seed=integers(0, 2**32))
 def test_weighted_halves_keep_the_weighted_mean(seed: int) -> None:
     assert World(seed, weights=True).run(600) > 0
 
