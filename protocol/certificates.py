@@ -181,7 +181,7 @@ class _Read:
 
 
 _PARSER_ERRORS: Final = (x509.InvalidVersion, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
-"""What the parser raises besides ValueError. These have no common base but Exception."""
+"""What the parser raises besides ValueError (and, in cryptography 45, KeyError). These have no common base but Exception."""
 
 
 def _read(der: bytes) -> _Read:
@@ -202,7 +202,7 @@ def _read(der: bytes) -> _Read:
         is_ours = [(e.value, e.critical) for e in found] == _extensions(key_id(peer), issuer_key, path_length)
     except BadCertificate:
         raise
-    except (ValueError, TypeError, UnsupportedAlgorithm, *_PARSER_ERRORS):
+    except (ValueError, TypeError, KeyError, UnsupportedAlgorithm, *_PARSER_ERRORS):
         raise BadCertificate("not a certificate of a network's") from None
     if not is_ours:
         raise BadCertificate("a certificate with other fields than a network's")
