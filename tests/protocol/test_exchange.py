@@ -1,7 +1,7 @@
 """The exchange under loss, crash, reordering of contacts and half-noticed breaks (SPEC 5).
 
-The same dumb model that found two faults in the first design drives the real state machine: connections are FIFO and break at any moment, each end
-noticing in its own time; peers crash between any two durable writes and come back with what was durable.
+The same dumb model that found two faults in the first design drives the real state machine: connections are FIFO and break at any moment,
+each end noticing in its own time; peers crash between any two durable writes and come back with what was durable.
 """
 
 from __future__ import annotations
