@@ -1,7 +1,7 @@
 """What goes into the brain and what comes out of it: every event and every action of `peer.node.Node`, declared once.
 
-A driver (the daemon, the simulator) feeds events in and carries actions out in order, letting none overtake another of the same list: what is
-promised is on disk before it is said.
+A driver (the daemon, the simulator) feeds events in and carries actions out in order, letting none overtake another of the same list: what
+is promised is on disk before it is said.
 """
 
 from __future__ import annotations

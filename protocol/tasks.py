@@ -22,12 +22,12 @@ MAX_COLUMNS: Final = 1024
 MAX_CLASSES: Final = 256
 
 DEFAULT_MIN_ROWS: Final = 20
-"""Rows below which a peer contributes nothing: its first partner in an epoch sees its own moments, and those of a few rows are those rows."""
+"""Rows below which a peer contributes nothing: its first partner in an epoch sees its moments, and those of few rows are the rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column(Structure):
-    """One numeric column: its name, and what is known of it without looking at anybody's rows. `is_gappy` says that values may be missing."""
+    """One numeric column: its name, and what is known of it without seeing anybody's rows. `is_gappy`: values may be missing."""
 
     name: str = wire(Text(128))
     is_gappy: bool = wire(Bool())
