@@ -72,6 +72,15 @@ class Membership:
     def is_revoked(self, certificate: MemberCertificate) -> bool:
         return self.revocations.is_revoked(certificate)
 
+    def is_barred(self, peer: PeerId) -> bool:
+        """Whether a peer is revoked, in the certificate it was last seen with or in any."""
+        leaf = self.certificates.get(peer)
+        return peer in self.revocations.revoked_peers or (leaf is not None and self.is_revoked(MemberCertificate.from_der(leaf)))
+
+    def revoked_peers(self) -> list[PeerId]:
+        """All revoked peers that this one has heard of."""
+        return sorted(self.revocations.revoked_peers | {peer for peer in self.certificates if self.is_barred(peer)})
+
     @property
     def is_self_revoked(self) -> bool:
         return self.revocations.is_revoked(self.identity.certificate)

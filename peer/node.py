@@ -324,7 +324,7 @@ class Node:
         for link in [k for k in self._links if k.certificate is not None and self._membership.is_revoked(k.certificate)]:
             actions += [self._links.say(link, Revocation(card=card)), *self._close(link, CloseCode.REVOKED, now)]
         actions += self._links.tell_all(Revocation(card=card), but=source)
-        for neighbour in [n for n in self._view.neighbours.values() if self._is_barred(n.peer)]:
+        for neighbour in [n for n in self._view.neighbours.values() if self._membership.is_barred(n.peer)]:
             for participation in self._tasks.values():
                 if neighbour.takes_part_in(participation.task_id):
                     participation.request_epoch(now)
@@ -334,17 +334,12 @@ class Node:
             actions.append(Notify("identity.revoked", {}))
         return actions
 
-    def _is_barred(self, peer: PeerId) -> bool:
-        der = self._membership.certificates.get(peer)
-        is_barred = der is not None and self._membership.is_revoked(MemberCertificate.from_der(der))
-        return is_barred or peer in self._membership.revocations.revoked_peers
-
     def _take_record(self, card: bytes, source: Link, now: Seconds) -> list[Action]:
         before = {n.peer: n.record for n in self._view.neighbours.values()}
         neighbour = self._view.take_record(card, now)
         if neighbour is None:
             return []
-        if self._is_barred(neighbour.peer):
+        if self._membership.is_barred(neighbour.peer):
             self._view.forget(neighbour.peer)
             return []
         assert neighbour.record is not None
@@ -362,7 +357,7 @@ class Node:
         task_id, task = TaskId(card_id(card)), decode(Task, body)
         if task_id in self._tasks or len(self._tasks) >= MAX_TASKS:
             return []
-        if task.author != signer or task.network != self._membership.identity.network or self._is_barred(signer):
+        if task.author != signer or task.network != self._membership.identity.network or self._membership.is_barred(signer):
             return []
         self._add_participation(task_id, card, "offered", Saved())
         notice = Notify("task.offered", {"task": task.name, "id": task_id.hex(), "author": self._view.name(signer)})
@@ -490,15 +485,7 @@ class Node:
 
     def peers(self, now: Seconds) -> list[dict[str, Any]]:
         """What `chinwag peers` shows."""
-        names = {p.task_id: p.task.name for p in self._tasks.values()}
-        rows = []
-        for n in sorted(self._view.neighbours.values(), key=lambda n: (n.name or "", n.peer)):
-            state = "live" if n.links else "lost" if n.is_lost else "quiet"
-            shared = [names[TaskId(t)] for t in n.record.tasks if t in names] if n.record else []
-            rows.append(self._peer_row(n.peer, n.name, state, n.last_heard, n.exchanges, shared, [format_address(a) for a in n.addresses]))
-        for peer in sorted(self._membership.revocations.revoked_peers):
-            rows.append(self._peer_row(peer, None, "revoked", None, 0, [], []))
-        return rows
+        return self._view.describe({p.task_id: p.task.name for p in self._tasks.values()}, self._membership.revoked_peers())
 
     def tasks(self) -> list[dict[str, Any]]:
         """What `chinwag task list` and `task show` show."""
@@ -507,18 +494,3 @@ class Node:
     def card(self, task: TaskId) -> bytes:
         """A task's card as its author signed it. KeyError if there is no such task."""
         return self._tasks[task].card
-
-    @staticmethod
-    def _peer_row(
-        peer: PeerId, name: str | None, state: str, heard: float | None, exchanges: int, tasks: list[str], addresses: list[str]
-    ) -> dict[str, Any]:
-        return {
-            "id": peer.hex(),
-            "short": short(peer),
-            "name": name,
-            "addresses": addresses,
-            "state": state,
-            "last_heard": heard,
-            "exchanges": exchanges,
-            "tasks": tasks,
-        }

@@ -7,15 +7,16 @@ Candidates (mDNS, static addresses) are hints only: they are dialled, and become
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from protocol.identity import PeerId, short
-from protocol.records import PeerRecord, is_newer, open_record, parse_address
+from protocol.records import PeerRecord, format_address, is_newer, open_record, parse_address
 from protocol.wire import WireError
 
-from .events import Address
+from .events import Address, TaskId
 
 MAX_NEIGHBOURS: Final = 512
 """Records kept. On a LAN all members fit; beyond it a random part of them is view enough. About 0.5 MiB."""
@@ -227,6 +228,23 @@ class View:
             return self._name
         neighbour = self.neighbours.get(peer)
         return (neighbour.name if neighbour else None) or short(peer)
+
+    def describe(self, tasks: Mapping[TaskId, str], revoked: Iterable[PeerId]) -> list[dict[str, Any]]:
+        """Every neighbour, and whoever was revoked, for people. `tasks` names the tasks this peer knows."""
+        known = [self.neighbours.get(peer) or Neighbour(peer) for peer in {**self.neighbours, **dict.fromkeys(sorted(revoked))}]
+        return [
+            {
+                "id": n.peer.hex(),
+                "short": short(n.peer),
+                "name": self.name(n.peer),
+                "addresses": [format_address(a) for a in n.addresses],
+                "state": "live" if n.links else "lost" if n.is_lost else "quiet" if n.peer in self.neighbours else "revoked",
+                "last_heard": n.last_heard,
+                "exchanges": n.exchanges,
+                "tasks": [tasks[TaskId(t)] for t in (n.record.tasks if n.record else ()) if TaskId(t) in tasks],
+            }
+            for n in sorted(known, key=lambda n: (self.name(n.peer), n.peer))
+        ]
 
     def next_deadline(self, now: float) -> float | None:
         """When a dial may be tried again."""
