@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from scenarios.lan import Lan
+from scenarios.village import Device
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -35,3 +36,21 @@ def lan() -> Iterator[Callable[[int], Lan]]:
 def needs() -> Callable[[str | None], None]:
     """`needs(sentence or None)`: skip with the sentence."""
     return need
+
+
+@pytest.fixture(scope="module")
+def village(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], tuple[Lan, list[Device]]]]:
+    """A factory: `village(3)` is a LAN of three devices without a home yet, for all tests of a module. No daemon may have failed in it."""
+    need(Lan.why_not())
+    folder = tmp_path_factory.mktemp("village")
+    devices: list[Device] = []
+
+    def settle(hosts: int) -> tuple[Lan, list[Device]]:
+        lan = stack.enter_context(Lan(hosts))
+        devices.extend(Device(host, folder / host.name) for host in lan.hosts)
+        return lan, devices
+
+    with ExitStack() as stack:
+        yield settle
+    for device in devices:
+        assert not device.log.exists() or "raceback" not in device.log.read_text(), device.last_words()
