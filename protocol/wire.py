@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
 import msgpack
 
 MAX_DEPTH = 8
-"""Nesting of one structure, in containers. The deepest we send is 4; the C decoder itself gives up at 1024 only."""
+"""Nesting of one structure, in containers. The deepest we send is 3; the C decoder itself gives up at 1024 only."""
 
 MAX_NODES = 16_384
 """Values in one structure. A task of 1,024 columns needs about 8,000; a megabyte of empty arrays would cost 70 times its size in memory."""

@@ -95,7 +95,7 @@ def test_a_penalty_is_a_finite_float() -> None:
 def test_a_range_is_not_empty_and_may_be_half_open() -> None:
     assert Column("x", False, low=1.0).high is None
     assert Column("x", False, high=1.0).low is None
-    for low, high in ((1.0, 1.0), (2.0, 1.0)):
+    for low, high in ((1.0, 1.0), (2.0, 1.0), (0.0, 5e-324)):
         with pytest.raises(OutOfBounds):
             Column("x", False, low=low, high=high)
 
