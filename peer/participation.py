@@ -102,8 +102,13 @@ class Participation:
 
     @property
     def would_contribute(self) -> bool:
-        """Whether this peer is counted as one of the task's: its record names the task then."""
-        return self.decision == "accepted" and self.has_rows
+        """Whether this peer is counted as one of the task's: its record names the task then.
+
+        A daemon that has just started goes on with what it held. Were it to wait until its rows are read, its neighbours would take it for
+        one that left, and begin an epoch.
+        """
+        goes_on = not self.facts and self.problem is None and self.statistics.is_taking_part
+        return self.decision == "accepted" and (self.has_rows or goes_on)
 
     def is_contributing(self, partners: int, now: float) -> bool:
         return self.would_contribute and not self.has_ended(now) and partners + 1 >= self.task.thresholds.min_peers

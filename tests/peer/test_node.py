@@ -441,6 +441,18 @@ def test_a_peer_that_is_gone_for_good_is_forgotten_exactly() -> None:
     assert village.agree(rest)
 
 
+def test_a_daemon_that_was_away_for_a_second_is_no_reason_for_a_new_epoch() -> None:
+    village = Village(4)
+    village.network.run(60.0)
+    before = {host.disk.states[village.task, "statistics"].epoch for host in village.hosts}
+    village.hosts[2].crash()
+    village.network.run(1.0)
+    village.start(village.hosts[2])
+    village.network.run(60.0)
+    assert len(before) == 1
+    assert {host.disk.states[village.task, "statistics"].epoch for host in village.hosts} == before
+
+
 def test_whoever_lost_everybody_keeps_what_the_network_had_learned() -> None:
     village = Village(3)
     village.network.run(60.0)
