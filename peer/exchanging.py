@@ -219,6 +219,8 @@ class Exchanging:
 
     def _meet_epoch(self, participation: Participation, part: str, theirs: Epoch, link: Link | None, now: Seconds) -> list[Action]:
         ours = participation.epoch(part)
+        if part == "statistics" and ours is not None and ours.number == theirs.number == 0:
+            theirs = participation.statistics.next_epoch()  # two newcomers: neither's own epoch is running anywhere
         if part not in participation.task.parts or (ours is not None and theirs <= ours) or not participation.is_possible(theirs, now):
             return []
         if part == "weights":

@@ -4,7 +4,8 @@ An average that runs for ever keeps the rows of whoever crashed or left, and eve
 from its own moments, meeting a higher epoch means restarting into it, and what an epoch settles on is published and used until the next one
 has settled. A peer that left is thereby forgotten exactly. A peer that comes new adds its moments to the epoch that is running: a sum of
 moments needs no restart to grow, and a restart would show every peer's own moments to a partner once more. Changed rows are added likewise,
-as a difference.
+as a difference. So a peer's first epoch is number 0, lower than any that is running: nothing is exchanged in it, and two that are both in
+theirs begin number 1.
 
 The scalar `starter` is 1 at the peer that began the epoch and 0 elsewhere, so its mean is one over the number of peers.
 """
@@ -51,7 +52,7 @@ class StatisticsPart:
         held, own = saved.get(PART), saved.get("own")
         self.own: Arrays | None = dict(own.arrays) if own else None
         self.mixed: Arrays | None = dict(held.arrays) if held else None
-        self.epoch = held.epoch if held else Epoch(1, me)
+        self.epoch = held.epoch if held else Epoch(0, me)
         self.exchanges_in_epoch = int(held.facts["exchanges_in_epoch"]) if held else 0
         self.began = float(held.facts["began"]) if held else 0.0
 
@@ -69,7 +70,12 @@ class StatisticsPart:
         return [self._hold(), self._hold_own()]
 
     def withdraw(self) -> None:
-        """This peer takes no part any more: what it mixed stays behind, and the neighbours' next epoch is without it."""
+        """This peer takes no part any more: what it mixed stays behind, and the neighbours' next epoch is without it.
+
+        Should it come back, then into an epoch of its own: in the old one its rows would count twice.
+        """
+        if self.mixed is not None and self.exchanges_in_epoch:
+            self.epoch = self.next_epoch()
         self.mixed = self.own = None
 
     # epochs ----------------------------------------------------------------------------------------------------------

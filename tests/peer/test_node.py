@@ -411,12 +411,32 @@ def test_a_network_that_agrees_is_quiet() -> None:
     assert len(village.network.sent) - before < 60 * 4
 
 
-def test_a_late_newcomer_is_taken_into_the_running_epoch() -> None:
-    village = Village(4, boot=3)
+@pytest.mark.parametrize("number", range(4))
+def test_a_late_newcomer_is_taken_into_the_running_epoch_whatever_its_id(number: int) -> None:
+    village = Village(4, boot=0)
+    late = village.hosts[number]
+    early = [host for host in village.hosts if host is not late]
+    for host in early:
+        village.start(host)
     village.network.run(60.0)
-    assert village.agree(village.hosts[:3])
-    village.start(village.hosts[3])
+    assert village.agree(early)
+    before = {host.disk.states[village.task, "statistics"].epoch for host in early}
+    village.start(late)
     village.network.run(90.0, until=lambda: village.agree(village.hosts))
+    assert village.agree(village.hosts)
+    assert {host.disk.states[village.task, "statistics"].epoch for host in village.hosts} == before
+
+
+def test_a_peer_that_comes_back_to_a_task_counts_once() -> None:
+    village = Village(3)
+    village.network.run(60.0)
+    assert village.agree(village.hosts)
+    village.network.part(1)
+    village.hosts[1].feed(ev.LeaveTask(village.task, erase=True))
+    village.network.run(1.0)
+    village.hosts[1].feed(ev.AcceptTask(village.task))
+    village.network.part()
+    village.network.run(120.0, until=lambda: village.agree(village.hosts))
     assert village.agree(village.hosts)
 
 
