@@ -76,7 +76,7 @@ class Message(Structure):
 
 @dataclass(frozen=True, slots=True)
 class Hello(Message):
-    """First message of each side; the listener's goes first (SPEC 3.2). `revocations` and `tasks` are digests of what the sender knows."""
+    """First message of each side; the listener's goes first (SPEC 3.3). `revocations` and `tasks` are digests of what the sender knows."""
 
     TYPE: ClassVar[int] = 0x01
     versions: tuple[int, ...] = wire(Many(UInt(1, 255), 16, low=1))
