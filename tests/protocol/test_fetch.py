@@ -1,4 +1,4 @@
-"""Fetching a published result: only what was asked for, from whom it was asked, whole and as announced (SPEC 5.8)."""
+"""Fetching a published result: only what was asked for, from whom it was asked, whole and as announced (SPEC 5.7)."""
 
 from __future__ import annotations
 
