@@ -104,6 +104,8 @@ class Life:
         opened.callback(writer.shutdown)
         store, saved = await loop.run_in_executor(writer, _open_store, self._home)
         opened.push_async_callback(loop.run_in_executor, writer, store.close)
+        for loss in store.losses:
+            self._publish("store.damaged", {"why": loss})
         self.identity = load_identity(self._home)
 
         self._transport = Transport(self.identity, lambda event: self._driver.offer(event))

@@ -31,6 +31,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "identity.renewed": "the membership of this device was renewed",
     "identity.revoked": "this device's membership was revoked",
     "discovery.failed": "{why}",
+    "store.damaged": "{why}",
     "dial.failed": "{address} does not answer: {reason}",
     "task.offered": "{author} offers the task {task}; see it with: chinwag task show {task}",
     "task.accepted": "this device takes part in {task}",
@@ -55,6 +56,7 @@ LEVELS: Final[Mapping[str, int]] = {
     "card.refused": logging.WARNING,
     "join.refused": logging.WARNING,
     "discovery.failed": logging.WARNING,
+    "store.damaged": logging.WARNING,
     "task.failed": logging.WARNING,
     "identity.revoked": logging.ERROR,
 }
