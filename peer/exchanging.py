@@ -143,7 +143,7 @@ class Exchanging:
     def objection(self, subject: Subject, arrays: Arrays, weight: int) -> str | None:
         """Why a neighbour's state must not be mixed in."""
         participation = self._tasks.get(TaskId(subject.task))
-        return participation.objection(subject.part, arrays) if participation else "unknown-task"
+        return participation.objection(subject.part, arrays, weight) if participation else "unknown-task"
 
     # what the exchange decided ---------------------------------------------------------------------------------------
 

@@ -146,12 +146,18 @@ class Participation:
             return self.weights.epoch if self.weights is not None else None
         return self.statistics.epoch if self.statistics.is_taking_part else None
 
-    def objection(self, part: str, arrays: Arrays) -> str | None:
+    def objection(self, part: str, arrays: Arrays, weight: int) -> str | None:
+        """Why a neighbour's state must not be mixed in: each peer counts once in a mean of moments, and nobody trains on more rows than
+        all peers together said they have (twice as many, for rows that came since)."""
         try:
             validate(self.task, part, arrays)
         except StateRefused as error:
             return str(error)
-        return None
+        if part == "statistics":
+            return None if weight == 1 else "weight"
+        preparation = self.weights.preparation if self.weights is not None else None
+        rows = pooled_rows(preparation.arrays) if preparation is not None else None
+        return None if rows is None or weight <= 2 * rows else "weight"
 
     def is_possible(self, epoch: Epoch, now: float) -> bool:
         return epoch.number <= max(now - self.task.created, 0) + EPOCH_SLACK_S
@@ -332,7 +338,7 @@ class Participation:
         return held.result if held is not None and held.is_shared else None
 
     def fetched(self, part: str, epoch: Epoch, arrays: Arrays, now: float) -> list[Action]:
-        if self.objection(part, arrays) is not None or not self.is_possible(epoch, now):
+        if self.objection(part, arrays, 1) is not None or not self.is_possible(epoch, now):
             return []
         if part == "weights":
             assert self.weights is not None

@@ -43,6 +43,7 @@ from peer.saved import (
     SpendInvite,
 )
 from protocol.cards import card_id, sign_card
+from protocol.exchange import Subject
 from protocol.identity import Identity, MemberCertificate, PeerId, found_network, issue_leaf, key_from_seed
 from protocol.tasks import Column, Target, Task, Thresholds
 
@@ -615,6 +616,17 @@ def test_an_expired_members_link_is_closed() -> None:
     mark = len(village.network.sent)
     village.network.run(20.0)
     assert all(len(data) < 64 for source, _, data in village.network.sent[mark:] if source == 0)
+
+
+def test_a_neighbour_that_claims_more_weight_than_it_can_have_moves_nobody() -> None:
+    village = Village(3, model="logistic", alpha=0.01)
+    village.network.run(60.0)
+    node = village.hosts[0].node
+    assert node is not None
+    for part, fair, unfair in (("statistics", 1, 2), ("weights", 80, 481)):
+        arrays = village.hosts[1].disk.results[village.task, part].arrays
+        assert node._exchanging.objection(Subject(village.task, part), arrays, fair) is None
+        assert node._exchanging.objection(Subject(village.task, part), arrays, unfair) == "weight"
 
 
 def test_rows_that_changed_are_in_the_next_result() -> None:
