@@ -304,8 +304,8 @@ class Exchanges:
         try:
             if not flight.assembly.add(data):
                 return []
-            payload, flight.assembly = flight.assembly.payload(), None
-            problem = self._take(flight, payload)
+            assembly, flight.assembly = flight.assembly, None
+            problem = self._take(flight, assembly)
         except BadTensor as error:
             problem = str(error)
         if problem is not None:
@@ -423,10 +423,10 @@ class Exchanges:
         flight.assembly = Assembly(flight.xid, size)
         flight.deadline = now + TRANSFER_S + 2 * size / SLOWEST_BYTES_PER_S
 
-    def _take(self, flight: Flight, payload: bytes) -> str | None:
-        if hashlib.sha256(payload).digest() != flight.their_digest:
+    def _take(self, flight: Flight, assembly: Assembly) -> str | None:
+        if assembly.digest() != flight.their_digest:
             return "digest"
-        arrays = decode(flight.mine.manifest, payload, flight.mine.encoding)
+        arrays = decode(flight.mine.manifest, assembly.payload(), flight.mine.encoding)
         problem = self._holdings.objection(flight.subject, arrays, flight.their_weight)
         if problem is None:
             flight.arrived = arrays
