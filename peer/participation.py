@@ -15,6 +15,7 @@ from protocol.identity import PeerId
 from protocol.tasks import Task
 from protocol.tensors import Arrays
 
+from .cards import describe
 from .events import Action, Notify, Persist, Seconds, TaskId, Train, Trained
 from .learning.moments import StateRefused, pooled_rows, validate
 from .parts.statistics import EPOCH_S, StatisticsPart, rounds
@@ -381,33 +382,7 @@ class Participation:
 
     def describe(self) -> dict[str, Any]:
         """The card, for a person who is to decide."""
-        task = self.task
-        return {
-            "id": self.task_id.hex(),
-            "name": task.name,
-            "about": task.about,
-            "model": task.model,
-            "alpha": task.alpha,
-            "columns": [{"name": c.name, "unit": c.unit, "low": c.low, "high": c.high, "is_gappy": c.is_gappy} for c in task.columns],
-            "target": task.target.name,
-            "classes": list(task.target.classes),
-            "thresholds": {"min_rows": task.thresholds.min_rows, "min_peers": task.thresholds.min_peers},
-            "encoding": task.encoding,
-            "privacy": task.privacy,
-            "author": task.author.hex(),
-            "created": task.created,
-            "ends": task.ends,
-            "decision": self.decision,
-            "leaves": self.leaves(),
-        }
-
-    def leaves(self) -> str:
-        """What leaves this device, in plain words."""
-        numbers = self.statistics.manifest.size("f64") // 8
-        sums = f"{numbers:,} sums over this device's rows per exchange, never a row itself"
-        if self.weights is not None:
-            sums += f", and {self.weights.manifest.size('f64') // 8:,} weights trained on them"
-        return f"{sums}. Open mode: the first partner in an epoch sees this device's own sums; after that they are mixed with others'."
+        return describe(self.task_id, self.task) | {"decision": self.decision}
 
     def _notify(self, kind: str, **facts: Mapping[str, Any] | Any) -> Notify:
         return Notify(kind, {"task": self.task.name, **facts})

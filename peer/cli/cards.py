@@ -65,18 +65,6 @@ def saved_task(home: Path, name: str | None) -> tuple[TaskId, Task, Saved]:
     raise ControlError(f"More than one task can be meant: {names}.", "name one with --task", Exit.USAGE)
 
 
-def leaves(task: Task) -> str:
-    """What taking part lets out of this device, in plain words; for a task that no daemon knows yet."""
-    from ..learning.moments import layout
-
-    sums, *weights = [layout(task, part).size("f64") // 8 for part in task.parts]
-    trained = f", and {weights[0]:,} weights trained on them" if weights else ""
-    return (
-        f"{sums:,} sums over this device's rows per exchange, never a row itself{trained}. "
-        "Open mode: the first partner in an epoch sees this device's own sums; after that they are mixed with others'."
-    )
-
-
 def card_lines(out: Screen, task: dict[str, Any]) -> list[str]:
     """A card as the REST API gives it, in full."""
     kind = f"one of {len(task['classes'])} classes ({_some(task['classes'])})" if task["classes"] else "a number"

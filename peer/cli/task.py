@@ -227,10 +227,10 @@ def _source(out: Screen, source: str | None) -> str:
 
 def _card(out: Screen, name: str, source: str, chosen: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The card's fields as the REST API takes them, and as a person is shown them."""
+    from ..cards import leaves
     from ..config import Home, load_config
     from ..control import ControlError, Exit
     from ..learning.report import card_fields, report
-    from .cards import leaves
 
     target = chosen["target"] or load_config(Home(out.home)).rows.target
     if target is None:
