@@ -77,6 +77,7 @@ def card_lines(out: Screen, task: dict[str, Any]) -> list[str]:
     lines += [
         f"  learns    {task['target']}: {kind}, by {MODELS.get(task['model'], task['model'])}, penalty {task['alpha']:g}",
         f"  from      {plural(len(task['columns']), 'column')} of numbers: {_some([_column(c) for c in task['columns']])}",
+        f"  gaps      {_gaps(task['columns'])}",
         f"  asks for  {plural(thresholds['min_rows'], 'row')} or more on a device, and {plural(thresholds['min_peers'], 'device')} or more",
         f"  ends      {_end(task.get('ends'))}",
     ]
@@ -99,7 +100,15 @@ def _column(column: dict[str, Any]) -> str:
     bounds = f" {low:g} to {high:g}" if low is not None and high is not None else f" from {low:g}" if low is not None else ""
     bounds = bounds or (f" up to {high:g}" if high is not None else "")
     unit = f" {column['unit']}" if column.get("unit") else ""
-    return f"{column['name']}{bounds}{unit}{' (gaps)' if column.get('is_gappy') else ''}"
+    return f"{column['name']}{bounds}{unit}"
+
+
+def _gaps(columns: list[dict[str, Any]]) -> str:
+    gappy = [c["name"] for c in columns if c.get("is_gappy")]
+    if not gappy:
+        return "are not allowed in any column"
+    where = "in any column" if len(gappy) == len(columns) else f"in {_some(gappy)}"
+    return f"are allowed {where}, and filled with everybody's mean"
 
 
 def _some(names: list[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from protocol.tasks import Task
 
     from ..control import Control
+
+GAPPY_COLUMNS: Final = 32
+"""Columns up to which gaps are allowed unless the owner says otherwise: another device may have some. It makes four times the numbers."""
 
 
 @click.group(cls=Group)
@@ -83,6 +86,12 @@ def _own_rows(command: Any) -> Any:
 @click.option("--unit", "units", type=Pair("COLUMN=UNIT"), multiple=True, help="What a column is measured in, e.g. temp=°C.")
 @click.option("--range", "ranges", type=Pair("COLUMN=LOW:HIGH"), multiple=True, help="What a column can be, e.g. temp=-40:120.")
 @click.option("--class", "classes", metavar="A,B,C", multiple=True, help="Classes beside those in the file, which only others' files hold.")
+@click.option(
+    "--gaps/--no-gaps",
+    "has_gaps",
+    default=None,
+    help="Whether values may be missing (default: in up to 32 columns yes; else as in the file).",
+)
 @click.option("--drop", metavar="COLUMN", multiple=True, help="Leave a column out.")
 @click.option("--min-rows", type=click.IntRange(1), default=20, show_default=True, help="Rows below which a device contributes nothing.")
 @click.option("--min-peers", type=click.IntRange(1), default=2, show_default=True, help="Devices below which nobody contributes.")
@@ -103,8 +112,8 @@ def new(
     """Make the task NAME from this device's own file, and take part in it.
 
     The card that all members see names the columns, which of them may have gaps, the target and its classes; never a value of a row, nor
-    the smallest or largest. Give ranges and units with --range and --unit. min-peers is 2 unless you say more: with two devices each could
-    work out the other's sums, so ask for more where that matters.
+    the smallest or largest. Give ranges and units with --range and --unit. Gaps are filled with everybody's mean, exactly. min-peers is 2
+    unless you say more: with two devices each could work out the other's sums, so ask for more where that matters.
     """
     from ..control import Control, segment
     from .cards import card_lines, consent
@@ -247,7 +256,8 @@ def _card(out: Screen, name: str, source: str, chosen: dict[str, Any]) -> tuple[
     columns = []
     for column in fields.columns:
         low, high = ranges.get(column.name, (None, None))
-        columns.append({"name": column.name, "is_gappy": column.is_gappy, "unit": units.get(column.name), "low": low, "high": high})
+        is_gappy = chosen["has_gaps"] if chosen["has_gaps"] is not None else column.is_gappy or len(fields.columns) <= GAPPY_COLUMNS
+        columns.append({"name": column.name, "is_gappy": is_gappy, "unit": units.get(column.name), "low": low, "high": high})
     card = {
         "name": name,
         "about": chosen["about"],

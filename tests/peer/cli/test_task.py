@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from peer.cli.task import GAPPY_COLUMNS
+
 Run = Callable[..., Any]
 
 CSV = (
@@ -45,13 +47,24 @@ def test_a_new_task_takes_names_gaps_and_classes_from_the_file_and_nothing_else(
     card = ready.body_of("POST /tasks")
     assert card["columns"] == [
         {"name": "temp", "is_gappy": True, "unit": "°C", "low": -40.0, "high": 120.0},
-        {"name": "rpm", "is_gappy": False, "unit": None, "low": None, "high": None},
+        {"name": "rpm", "is_gappy": True, "unit": None, "low": None, "high": None},
     ]
     assert card["target"] == {"name": "fault", "classes": ["maybe", "no", "yes"]}
     assert (card["model"], card["thresholds"]) == ("lda", {"min_rows": 20, "min_peers": 2})
     assert "1439" not in json.dumps(card)
     assert ready.body_of(f"POST /tasks/{'12' * 32}/accept") == {"source": str(file)}
     assert "33 rows to learn from, 8 kept back to score on; alone it reaches accuracy 75 %" in ran.out
+
+
+def test_gaps_are_allowed_in_every_column_of_a_small_task_unless_the_owner_says_otherwise(chinwag: Run, ready: Any, tmp_path: Path) -> None:
+    assert chinwag("task", "new", "pump-faults", "--yes", "--no-gaps").code == 0
+    assert [c["is_gappy"] for c in ready.body_of("POST /tasks")["columns"]] == [False, False]
+    wide = tmp_path / "wide.csv"
+    names = [f"c{k}" for k in range(GAPPY_COLUMNS + 1)]
+    rows = [",".join(["" if k == row == 3 else "1.5" for k in range(len(names))] + ["ab"[row % 2]]) for row in range(40)]
+    wide.write_text("\n".join([",".join([*names, "fault"]), *rows]) + "\n")
+    assert chinwag("task", "new", "wide", "--yes", "--data", str(wide)).code == 0
+    assert [c["is_gappy"] for c in ready.body_of("POST /tasks")["columns"]] == [k == 3 for k in range(len(names))]
 
 
 def test_before_a_task_is_made_it_is_said_what_leaves_the_device(chinwag: Run, ready: Any) -> None:
@@ -76,7 +89,8 @@ def test_accepting_shows_the_card_first(chinwag: Run, ready: Any, tmp_path: Path
     )
     assert ran.code == 0, ran.err
     assert "task pump-faults by laptop" in ran.out
-    assert "temp -40 to 120 °C (gaps), rpm" in ran.out
+    assert "temp -40 to 120 °C, rpm" in ran.out
+    assert "are allowed in temp, and filled" in ran.out
     assert "leaves this device: 14 sums" in ran.out
     said = ready.body_of(f"POST /tasks/{'12' * 32}/accept")
     assert said == {"source": str(tmp_path / "own.csv"), "test": str(tmp_path / "test.csv"), "holdout": 0.5, "map": {"temp": "Temp_C"}}
