@@ -73,12 +73,12 @@ class Device:
 
     # the daemon ------------------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         """Start the daemon in the foreground of nobody, and do not wait for it."""
         assert self._daemon is None
         self._starts = len(self.happened("peer.started"))
         with self.log.open("ab") as log:
-            words = self._command("start", "--json")
+            words = self._command("start", "--json", *options)
             self._daemon = self.host.popen(words, env=child.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def wait_until_up(self) -> None:
