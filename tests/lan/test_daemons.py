@@ -190,7 +190,8 @@ def test_the_logistic_regression_of_every_device_is_within_a_point_of_that_of_al
         file = trial[0] if device is not devices[2] else trial[0].with_name("trial-of-the-third.csv")
         scored = device.chinwag("evaluate", str(file), "--task", "pumps-sgd", "--json").json
         assert scored["score"] > of_all - 0.01, f"{device.host.name}: {scored['score']}, of all rows {of_all}"
-        assert (predicted(device, file, "pumps-sgd") == trial[1].y).mean() == pytest.approx(scored["score"])
+        right = (predicted(device, file, "pumps-sgd") == trial[1].y).mean()
+        assert right == pytest.approx(scored["score"], abs=0.01), "the device goes on learning between the two commands, but not by much"
 
 
 # waiting ------------------------------------------------------------------------------------------------------------------

@@ -186,7 +186,7 @@ def test_daemons_killed_amid_exchanges_come_back_with_nothing_lost_and_nothing_a
     assert {epoch(device) for device in devices} == {before}, "a daemon that was away for a second is no reason for a new epoch"
     assert in_doubt > 0, "no kill fell between a COMMIT and its DONE"
     assert_conserved(devices)
-    assert not any(device.saved().prepared for device in devices)
+    until(lambda: not any(device.saved().prepared for device in devices), lambda: "an exchange stays in doubt")
 
 
 def someone_committing(devices: Sequence[Device], *, is_initiator: bool) -> Device:
