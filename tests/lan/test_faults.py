@@ -135,7 +135,9 @@ def village_of_four(village: Callable[[int], tuple[Lan, list[Device]]], tmp_path
     for device in devices[:3]:
         device.wait_until_up()
     options = ("--holdout", "0", "--yes", "--data")
-    devices[0].chinwag("task", "new", TASK, "--model", "lda", "--target", "leak", *options, str(four.new_rows(devices[0]).path))
+    devices[0].chinwag(
+        "task", "new", TASK, "--model", "lda", "--target", "leak", "--no-gaps", *options, str(four.new_rows(devices[0]).path)
+    )
     for device in devices[1:3]:
         until_offered(device)
         device.chinwag("task", "accept", TASK, *options, str(four.new_rows(device).path))
