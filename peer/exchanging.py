@@ -38,6 +38,7 @@ class Exchanging:
         self._exchanges = Exchanges(me, self, prepared, applied)
         self._fetches = Fetches()
         self._began: dict[Subject, float] = {}
+        self._asked_to_wait: dict[tuple[PeerId, Subject], float] = {}
         self._now = Seconds(0.0)
         self.wanted: set[PeerId] = set()
         """Partners drawn that have no link: to be dialled before others."""
@@ -193,7 +194,8 @@ class Exchanging:
         self._began.pop(dropped.subject, None)
         if participation is None:
             return actions
-        participation.failed(dropped.subject.part, dropped.retry_ms / 1000, now)
+        self._asked_to_wait[dropped.partner, dropped.subject] = now + dropped.retry_ms / 1000
+        participation.failed(dropped.subject.part, now)
         if dropped.theirs is not None and dropped.reason == "epoch":
             link = self.link_to(dropped.partner)
             actions += self._meet_epoch(participation, dropped.subject.part, dropped.theirs, link, now)
@@ -236,7 +238,8 @@ class Exchanging:
         rounds.began(now)
         if self._exchanges.is_busy(subject) or not participation.is_contributing(len(partners), now):
             return []
-        within_reach = [n.peer for n in partners if n.links or n.dialling.may(now)]
+        self._asked_to_wait = {key: until for key, until in self._asked_to_wait.items() if until > now}
+        within_reach = [n.peer for n in partners if (n.links or n.dialling.may(now)) and (n.peer, subject) not in self._asked_to_wait]
         partner = rounds.partner(within_reach)
         if partner is None:
             return []
@@ -247,7 +250,7 @@ class Exchanging:
         if self._exchanges.is_in_doubt(partner, subject):
             return self._carry_out(self._exchanges.resolve(link.id, partner), now)
         if not self._exchanges.may_propose(link.id, partner, subject):
-            rounds.failed(0.0, now)
+            rounds.failed(now)
             return []
         link.used = self._began[subject] = now
         return self._carry_out(self._exchanges.propose(link.id, partner, subject, self._xid(), now), now)

@@ -205,9 +205,9 @@ class Participation:
     def rounds(self, part: str) -> GossipRounds:
         return self.weights.rounds if part == "weights" and self.weights is not None else self.statistics.rounds
 
-    def failed(self, part: str, retry_s: float, now: float) -> None:
+    def failed(self, part: str, now: float) -> None:
         """An exchange did not come about."""
-        self.rounds(part).failed(retry_s, now)
+        self.rounds(part).failed(now)
 
     def trained(self, event: Trained, now: float) -> list[Action]:
         """A job of the trainer is finished."""

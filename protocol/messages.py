@@ -37,9 +37,6 @@ REASONS: Final = (
     "epoch",
     "schema",
     "encoding",
-    "too-large",
-    "weight",
-    "in-doubt",
     "nothing-yet",
     "ended",
     "policy",
@@ -61,10 +58,9 @@ class CloseCode(IntEnum):
     DUPLICATE_CONNECTION = 9
     TIMEOUT = 10
     LIMIT = 11
-    BAD_STATE_DATA = 12
-    INVITE_REFUSED = 13
-    SHUTDOWN = 14
-    INTERNAL = 15
+    INVITE_REFUSED = 12
+    SHUTDOWN = 13
+    INTERNAL = 14
 
 
 class Message(Structure):

@@ -56,10 +56,10 @@ class GossipRounds:
         if was_quiet and not is_still:
             self.start(now)
 
-    def failed(self, retry_s: float, now: float) -> None:
+    def failed(self, now: float) -> None:
         """No exchange came about: try again sooner than a whole period, but ever less soon."""
         self.failures = min(self.failures + 1, 10)
-        wait = max(retry_s, min(RETRY_S * 2**self.failures, self._period()))
+        wait = min(RETRY_S * 2**self.failures, self._period())
         self.due = min(self.due, now + wait * (1 + JITTER * self.random.random()))
 
     @property

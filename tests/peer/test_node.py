@@ -629,6 +629,25 @@ def test_a_neighbour_that_claims_more_weight_than_it_can_have_moves_nobody() -> 
         assert node._exchanging.objection(Subject(village.task, part), arrays, unfair) == "weight"
 
 
+def test_a_partner_that_asks_for_time_is_given_it() -> None:
+    village = Village(2)
+    village.network.run(30.0)
+    first, second = village.hosts
+    assert first.node is not None
+
+    def begun() -> int:
+        return sum(n.kind == "exchange.committed" and n.facts["began_here"] for n in first.notices)
+
+    first.node._exchanging._asked_to_wait[second.identity.peer, Subject(village.task, "statistics")] = village.network.now + 10.0
+    first.rows = Rows(X=everything.X[::3], y=everything.y[::3])
+    before = begun()
+    first.feed(ev.RowsChanged(village.task))
+    village.network.run(9.0)
+    assert begun() == before
+    village.network.run(9.0)
+    assert begun() > before
+
+
 def test_rows_that_changed_are_in_the_next_result() -> None:
     village = Village(3)
     village.network.run(60.0)

@@ -55,17 +55,10 @@ def test_after_a_failure_another_partner_is_tried_sooner_than_a_period_but_ever_
     waits = []
     for _ in range(6):
         failing.began(0.0)
-        failing.failed(0.0, 0.0)
+        failing.failed(0.0)
         waits.append(failing.due)
     assert waits[0] < 0.5
     assert all(a < b for a, b in itertools.pairwise(waits))
-
-
-def test_a_busy_partners_wish_is_respected() -> None:
-    asked = rounds(60.0)
-    asked.began(0.0)
-    asked.failed(7.0, 0.0)
-    assert asked.due >= 7.0
 
 
 def test_partners_are_drawn_uniformly_and_in_no_order_of_the_list() -> None:
