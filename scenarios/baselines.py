@@ -55,9 +55,9 @@ class Baselines:
     courses: Mapping[str, Course] = field(default_factory=dict)
 
 
-def baselines(cell: Cell, seed: int, rounds: int) -> Baselines:
-    """All four. `rounds`: exchanges that a peer had in the run these are compared with."""
-    dealt = split(cell, seed)
+def baselines(cell: Cell, seed: int, exchanges: float) -> Baselines:
+    """All four. `exchanges`: how many a peer had in the run that these are compared with, so that a server is given as many rounds."""
+    dealt, rounds = split(cell, seed), min(max(round(exchanges), 1), MAX_ROUNDS)
     each = alone(dealt)
     found = [score for score in each if score is not None]
     courses = {name: with_server(dealt, rounds, stream(seed, name), is_controlled=name == "scaffold") for name in ("fedavg", "scaffold")}
@@ -89,7 +89,7 @@ def with_server(dealt: Split, rounds: int, chance: np.random.Generator, *, is_co
     server = np.zeros(crowd.shape)
     controls, of_server = np.zeros((len(held), *crowd.shape)), np.zeros(crowd.shape)
     found = []
-    for n in range(min(max(rounds, 1), MAX_ROUNDS)):
+    for n in range(rounds):
         rate = crowd.rate / np.sqrt(1.0 + n / DECAY_TURNS)
         after = crowd.train(server, controls - of_server, rate, chance)
         moved = server - after

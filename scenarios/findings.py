@@ -6,7 +6,7 @@
     look       at the end; or when each peer has finished `after_exchanges`; or at `at_s`
     peers      all of them (but liars), those that were late, the slow ones, or the others
 
-A peer that has no model yet scores 0; who was never there is left out.
+A peer that has no model yet scores 0; one that is off scores what the model on its disk does.
 """
 
 from __future__ import annotations
