@@ -14,7 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (those of the process if None); the exit code."""
     from peer.cli import main as command
 
-    return command(arguments)
+    return command(arguments, {"scenario": "scenarios.cli:scenario"})
 
 
 if __name__ == "__main__":

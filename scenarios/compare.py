@@ -1,7 +1,7 @@
 """From results to a table: means with 95 % confidence intervals over seeds, and differences paired by seed.
 
-Why paired: two methods that saw the same split and the same weather differ by less than two seeds do. The interval is that of the mean of the
-differences, by Student's t; with one seed there is none, and the table says so.
+Why paired: two methods that saw the same split and the same weather differ by less than two seeds do. The interval is that of the mean of
+the differences, by Student's t; with one seed there is none.
 """
 
 from __future__ import annotations
@@ -70,12 +70,14 @@ def t_quantile(degrees: int) -> float:
         return T_QUANTILES[degrees - 1]
     z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
     z2 = z * z
-    terms = (
+    terms: tuple[float, ...] = (
         z * (z2 + 1) / 4,
         z * ((5 * z2 + 16) * z2 + 3) / 96,
         z * (((3 * z2 + 19) * z2 + 17) * z2 - 15) / 384,
     )
-    return z + sum(term / degrees ** (power + 1) for power, term in enumerate(terms))
+    for power, term in enumerate(terms, start=1):
+        z += term / float(degrees**power)
+    return z
 
 
 def estimate(values: Iterable[float]) -> Estimate | None:

@@ -11,8 +11,9 @@ before the next begins: a run that was killed goes on from there.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,11 @@ METRICS: Final = ("cell", "seed", "at", "peer", "exchanges", "bytes_sent", "scor
 
 MODE: Final = 0o644
 """Results are there to be shown; the rows they come from are not in them."""
+
+CELL_FILES: Final = ("trace.msgpack", "metrics.csv", "result.json")
+
+MAX_NAME: Final = 120
+"""Characters of a folder's name, less than half of what file systems take."""
 
 HOLDS: Final = "holds"
 """The verdict on an invariant or a finding that is as it should be; anything else says why not."""
@@ -63,10 +69,14 @@ class CellResult(msgspec.Struct, frozen=True):
     axes: dict[str, Any]
     """The swept settings, by their dotted name in the file, and their values in this cell."""
     seed: int
+    on: str
+    """sim, processes or lan."""
     metric: str
     peers: tuple[PeerScore, ...]
     baselines: dict[str, float]
     """Scores on the same split at equal local work: alone, pooled, fedavg, scaffold."""
+    courses: dict[str, tuple[tuple[int, int, float], ...]]
+    """Of those with a server: rounds, bytes that a peer has sent, score."""
     verdicts: dict[str, str]
     findings: dict[str, str]
     """Each finding that the scenario expects, and whether it holds."""
@@ -74,6 +84,8 @@ class CellResult(msgspec.Struct, frozen=True):
     talked: tuple[tuple[int, int, int], ...] = ()
     """Pairs of peers and how many exchanges they finished with each other."""
     spread: tuple[tuple[float, float], ...] = ()
+    violations: tuple[dict[str, Any], ...] = ()
+    """Of invariants: name, at, says, and the events before."""
     samples: tuple[Sample, ...] = ()
     """The course of every peer; on disk it is metrics.csv."""
 
@@ -102,13 +114,25 @@ class Results(msgspec.Struct, frozen=True):
     cells: tuple[CellResult, ...]
 
 
-def store_cell(folder: Path, result: CellResult, trace: Sequence[Mapping[str, Any]]) -> None:
+def store_cell(folder: Path, result: CellResult, trace: bytes) -> None:
     """Make one finished cell durable. result.json is written last: where it lies, the others do."""
     place = _place(folder, result.key)
     place.mkdir(parents=True, exist_ok=True)
-    write_whole(place / "trace.msgpack", packed(trace), MODE)
-    write_whole(place / "metrics.csv", metrics([result]), MODE)
-    write_whole(place / "result.json", _json(_without_samples(result)), MODE)
+    for name, content in cell_files(result, trace).items():
+        write_whole(place / name, content, MODE)
+
+
+def cell_files(result: CellResult, trace: bytes) -> dict[str, bytes]:
+    """The files of one finished cell, in the order in which they are written."""
+    return {"trace.msgpack": trace, "metrics.csv": metrics([result]), "result.json": _json(_without_samples(result))}
+
+
+def stored_bytes(folder: Path, key: tuple[str, int]) -> dict[str, bytes] | None:
+    """The files of this cell, as they lie there; None if they do not."""
+    try:
+        return {name: (_place(folder, key) / name).read_bytes() for name in CELL_FILES}
+    except OSError:
+        return None
 
 
 def stored_cell(folder: Path, key: tuple[str, int]) -> CellResult | None:
@@ -152,12 +176,6 @@ def metrics(results: Iterable[CellResult]) -> bytes:
     return text.getvalue().encode()
 
 
-def packed(trace: Iterable[Mapping[str, Any]]) -> bytes:
-    """A trace as one msgpack map after the other, so that a reader needs no more memory than one event."""
-    pack = msgpack.Packer(autoreset=True).pack
-    return b"".join(pack(dict(event)) for event in trace)
-
-
 def unpacked(trace: bytes) -> list[dict[str, Any]]:
     """The events of a trace."""
     reader = msgpack.Unpacker(raw=False, strict_map_key=False)
@@ -167,12 +185,15 @@ def unpacked(trace: bytes) -> list[dict[str, Any]]:
 
 def _place(folder: Path, key: tuple[str, int]) -> Path:
     cell, seed = key
+    if len(cell) > MAX_NAME:
+        cell = f"{cell[: MAX_NAME - 9]}-{hashlib.sha256(cell.encode()).hexdigest()[:8]}"
     return folder / "cells" / cell / str(seed)
 
 
 def _trace_of(folder: Path, key: tuple[str, int]) -> bytes:
     """A cell's trace, after one map that says whose it is."""
-    return packed([{"cell": key[0], "seed": key[1]}]) + (_place(folder, key) / "trace.msgpack").read_bytes()
+    head: bytes = msgpack.packb({"cell": key[0], "seed": key[1]})
+    return head + (_place(folder, key) / "trace.msgpack").read_bytes()
 
 
 def _json(value: object) -> bytes:

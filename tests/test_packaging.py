@@ -81,7 +81,8 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
                 imported.add(node.module.partition(".")[0])
-    declared = [re.split(r"[<>=~!\[;]", line)[0] for line in METADATA["options"]["install_requires"].split()]
+    lines = METADATA["options"]["install_requires"].split() + METADATA["options.extras_require"]["sweep"].split()
+    declared = [re.split(r"[<>=~!\[;]", line)[0] for line in lines]
     assert {IMPORTED_AS.get(name, name) for name in declared} == imported - set(sys.stdlib_module_names) - {*SHIPPED, "chinwag"}
 
 

@@ -6,11 +6,14 @@ within 250 ms, and numpy alone takes as long.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command with these arguments (those of the process if None); the exit code."""
+def main(arguments: Sequence[str] | None = None, more: Mapping[str, str] | None = None) -> int:
+    """Run the command with these arguments (those of the process if None); the exit code.
+
+    more: commands that do not belong to one peer, by name: "package.module:object". Whoever is above this room adds them.
+    """
     from .command import run
 
-    return run(arguments)
+    return run(arguments, more)

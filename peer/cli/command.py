@@ -6,7 +6,7 @@ import difflib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -126,24 +126,31 @@ class Root(Group):
     """Loads each command when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS, *_added(ctx)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+        added = _added(ctx)
+        if cmd_name not in COMMANDS and cmd_name not in added:
             return None
-        module, _, name = COMMANDS[cmd_name].partition(":")
-        found = getattr(import_module(f".{module}", __package__), name or module)
+        module, _, name = (COMMANDS.get(cmd_name) or added[cmd_name]).partition(":")
+        found = getattr(import_module(module if cmd_name in added else f".{module}", __package__), name or module)
         assert isinstance(found, click.Command)
         return found
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+        known = self.list_commands(ctx)
+        if args and args[0] not in known and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], known, n=1)
             raise UnknownCommand(args[0], near[0] if near else None)
         return super().resolve_command(ctx, args)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write("\n" + START_HERE + "\n")
+
+
+def _added(context: click.Context) -> Mapping[str, str]:
+    """The commands of the rooms above this one."""
+    return context.ensure_object(Settings).more
 
 
 class UnknownCommand(click.UsageError):
@@ -164,10 +171,10 @@ def chinwag(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
+def run(arguments: Sequence[str] | None = None, more: Mapping[str, str] | None = None) -> int:
     """Run the command with these arguments; the exit code. Never raises for a fault that can be foreseen."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    settings = Settings(words=tuple(words))
+    settings = Settings(words=tuple(words), more=more or {})
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a console without ▁▂▃ shows ? instead of failing

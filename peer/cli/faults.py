@@ -33,6 +33,8 @@ def foreseen(error: BaseException) -> ControlError | None:
     """This error as a command reports it; None if nobody has foreseen it."""
     if isinstance(error, ControlError):
         return error
+    if hasattr(error, "sentence") and hasattr(error, "exit"):
+        return ControlError(error.sentence, getattr(error, "next", None), error.exit)
     for kind in type(error).__mro__:
         if found := EXITS.get(kind.__name__):
             exit, remedy = found

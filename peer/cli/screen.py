@@ -14,9 +14,9 @@ import shutil
 import sys
 import time
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,6 +42,8 @@ class Settings:
     is_plain: bool = False
     words: tuple[str, ...] = ()
     """The command line as it was typed, for sentences that say how to type it better."""
+    more: Mapping[str, str] = field(default_factory=dict)
+    """Commands of rooms above this one: "package.module:object" by name."""
 
     def typed(self, *more: str) -> str:
         """The command as typed, with more words at its end."""
