@@ -32,7 +32,7 @@ class Faults:
         run = self._simulation
         facts = {"peers": list(fault.peers), "until": fault.until, "value": fault.value}
         run.trace.add(run.queue.now, -1, f"fault.{fault.kind}", facts)
-        run.invariants.changed()
+        run.invariants.changed(fault.peers if fault.kind == "rows_change" else ())
         if fault.kind in BARRIERS:
             is_both, is_total = BARRIERS[fault.kind]
             barrier = Barrier(frozenset(fault.peers), is_both, is_total)

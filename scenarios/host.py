@@ -67,7 +67,7 @@ class Host:
         self._offset, self._drift, self._bent_at = 0.0, 0.0, 0.0
         self._clock: Clock | None = None
         self._inbox: deque[ev.Event] = deque()
-        self._is_busy = False
+        self.is_busy = False
         self._writing: tuple[Any, ...] | None = None
         self._armed: float | None = None
         self._around: Surroundings | None = None
@@ -105,7 +105,7 @@ class Host:
             return
         if self._writing is not None and is_durable:
             self._commit(self._writing)
-        self.node, self._writing, self._is_busy, self.is_silent = None, None, False, is_silent
+        self.node, self._writing, self.is_busy, self.is_silent = None, None, False, is_silent
         self._inbox.clear()
         self.around.network.power_off(self.number, is_silent=is_silent)
 
@@ -133,7 +133,7 @@ class Host:
         """Give the brain an event, when it is done with those before."""
         if self.node is None:
             return
-        if self._is_busy:
+        if self.is_busy:
             self._inbox.append(event)
             return
         self._take(event)
@@ -145,7 +145,7 @@ class Host:
 
     def _take(self, event: ev.Event) -> None:
         assert self.node is not None
-        self._is_busy = True
+        self.is_busy = True
         self._carry_on(self.node.handle(event, self.now()), 0, self.boots)
 
     def _carry_on(self, actions: list[Action], first: int, boots: int) -> None:
@@ -184,7 +184,7 @@ class Host:
         """Done with an event: take the next."""
         if self.boots != boots or self.node is None:
             return
-        self._is_busy = False
+        self.is_busy = False
         if self._inbox:
             self._take(self._inbox.popleft())
         else:

@@ -84,6 +84,7 @@ class Network:
     def __init__(self, weather: Weather, queue: Queue, random: Random, hosts: Sequence[Host]) -> None:
         self._weather, self._queue, self._random, self._hosts = weather, queue, random, hosts
         self.links: dict[LinkId, Link] = {}
+        self._of: list[dict[LinkId, Link]] = [{} for _ in hosts]
         self.barriers: list[Barrier] = []
         self.bytes_sent = [0] * len(hosts)
         self._at: dict[Address, Host] = {h.address: h for h in hosts}
@@ -104,6 +105,14 @@ class Network:
 
     def is_stopped(self, source: int, target: int) -> bool:
         return any(b.stops(source, target) for b in self.barriers)
+
+    def open_ends(self, host: int) -> set[LinkId]:
+        """Links that this host believes in."""
+        return {k.id for k in self._links_of(host) if k.is_open[k.end(host)]}
+
+    def neighbours(self, host: int) -> list[int]:
+        """Hosts to which there is a link that both ends believe in."""
+        return sorted({k.ends[1 - k.end(host)] for k in self._links_of(host) if all(k.is_open)})
 
     # what hosts ask ----------------------------------------------------------------------------------------------------
 
@@ -188,7 +197,7 @@ class Network:
         if host is other:
             host.feed(ev.Connected(link.id, other.certificate, address, address))
             return
-        self.links[link.id] = link
+        self.links[link.id] = self._of[host.number][link.id] = self._of[other.number][link.id] = link
         certificate = host.certificate
         host.feed(ev.Connected(link.id, other.certificate, address, address))
         other.feed(ev.Connected(link.id, certificate, None, host.address))
@@ -241,7 +250,8 @@ class Network:
             link.is_open[end] = False
             self._hosts[link.ends[end]].feed(ev.Disconnected(link.id, reason))
         if not any(link.is_open):
-            self.links.pop(link.id, None)
+            for links in (self.links, *(self._of[end] for end in link.ends)):
+                links.pop(link.id, None)
 
     def _break(self, link: Link) -> None:
         first = self._random.randrange(2)
@@ -254,7 +264,7 @@ class Network:
         )
 
     def _links_of(self, host: int) -> list[Link]:
-        return [k for k in self.links.values() if host in k.ends]
+        return list(self._of[host].values())
 
     def _delay(self, a: Host, b: Host) -> float:
         latency = self._weather.latency_ms

@@ -26,13 +26,13 @@ from protocol.tensors import Arrays
 
 from .faults import Faults
 from .host import START, Host, Surroundings
-from .invariants import Invariants, Violation
+from .invariants import Invariants
 from .liars import make_liar
 from .network import Network
 from .queue import Queue
 from .trace import Trace
 from .trainer import Bench
-from .world import FAULTS, LIARS, Fault, Latency, Outcome, PeerPlan, Sample, Weather, World
+from .world import FAULTS, LIARS, Fault, Latency, Outcome, PeerPlan, Sample, Violation, Weather, World
 
 INTRODUCE_EVERY_S: Final = 60.0
 """How often a device hears again who is near, as mDNS tells it."""
@@ -56,7 +56,7 @@ class Simulation:
         self.task_id = TaskId(card_id(self.card))
         self.hosts = [self._host(k, plan) for k, plan in enumerate(world.peers)]
         self.network = Network(world.weather, self.queue, Random(self._random.getrandbits(64)), self.hosts)
-        self.invariants = Invariants(world, seed, self.task, self.task_id, self.hosts, self.queue, self.trace)
+        self.invariants = Invariants(world, seed, self.task, self.task_id, self.hosts, self.network, self.queue, self.trace)
         self.exchanges = [0] * len(self.hosts)
         self._unfinished = len(self.hosts)
         self._samples: list[Sample] = []
@@ -75,7 +75,7 @@ class Simulation:
             self.queue.at(self.world.sample_every_s, self._sample_again)
         self.queue.run(self.world.seconds, self._is_over)
         self._sample()
-        violations = self.invariants.finish()
+        self.invariants.finish()
         peers = [
             {
                 "name": p.name,
@@ -86,7 +86,9 @@ class Simulation:
             }
             for p, s in zip(self.world.peers, self._samples[-len(self.hosts) :], strict=True)
         ]
-        return Outcome(self._samples, self.trace.events, self.invariants.verdicts(), peers, self._spread, self.queue.now, tuple(violations))
+        return Outcome(
+            self._samples, self.trace.events, self.invariants.verdicts(), peers, self._spread, self.queue.now, self.invariants.violations()
+        )
 
     def start(self, host: Host) -> None:
         """Switch a device on: it takes part in the task and hears who is near."""
@@ -131,6 +133,7 @@ class Simulation:
 
     def _sample_again(self) -> None:
         self._sample()
+        self.invariants.look()
         self.queue.after(self.world.sample_every_s, self._sample_again)
 
     def _sample(self) -> None:

@@ -129,7 +129,7 @@ class Violation:
 class Outcome:
     """What a run gave. `verdicts`: by invariant, "holds" or why it does not. `spread`: (at, largest distance of a running peer's model from
     their mean, relative). `peers`: name, exchanges, bytes_sent, score, alone. `trace`: at, peer, kind and facts of all that happened. An
-    invariant that a run could not show, for it ended too soon after the last fault, is not among the verdicts. `seconds`: how long it ran."""
+    invariant that a run ended too early to show is not among the verdicts. `seconds`: how long it ran."""
 
     samples: list[Sample]
     trace: list[dict[str, Any]]
