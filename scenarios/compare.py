@@ -133,7 +133,7 @@ def _line(run: str, cell: str, found: Sequence[CellResult], reference: Sequence[
     sent = estimate(fmean(peer.bytes_sent for peer in result.peers) for result in found)
     assert exchanges is not None
     assert sent is not None
-    worst = estimate(min(scores) for result in found if (scores := [p.score for p in result.peers if p.score is not None]))
+    worst = estimate(min(result.scores) for result in found if result.scores)
     faults = sum(bool(result.faults_found) for result in found)
     return Line(run, cell, found[0].axes, found[0].metric, estimate(ours.values()), worst, exchanges, sent, baselines, differences, faults)
 

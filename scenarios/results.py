@@ -60,6 +60,8 @@ class PeerScore(msgspec.Struct, frozen=True):
     bytes_sent: int
     score: float | None
     alone: float | None
+    liar: str | None = None
+    """How it lies; what it claims of itself then counts for nothing."""
 
 
 class CellResult(msgspec.Struct, frozen=True):
@@ -95,9 +97,14 @@ class CellResult(msgspec.Struct, frozen=True):
 
     @property
     def score(self) -> float | None:
-        """The mean over the peers that have one."""
-        found = [peer.score for peer in self.peers if peer.score is not None]
+        """The mean over the honest peers that have one."""
+        found = self.scores
         return sum(found) / len(found) if found else None
+
+    @property
+    def scores(self) -> list[float]:
+        """Of the honest peers that have one."""
+        return [peer.score for peer in self.peers if peer.score is not None and peer.liar is None]
 
     @property
     def faults_found(self) -> dict[str, str]:

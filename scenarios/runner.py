@@ -168,8 +168,9 @@ def _outcome(world: World, seed: int, on: On) -> Outcome:
 
 
 def _peer(world: World, number: int, told: dict[str, Any]) -> PeerScore:
-    rows = world.peers[number].rows
-    return PeerScore(told["name"], 0 if rows is None else len(rows), told["exchanges"], told["bytes_sent"], told["score"], told["alone"])
+    plan = world.peers[number]
+    rows = 0 if plan.rows is None else len(plan.rows)
+    return PeerScore(told["name"], rows, told["exchanges"], told["bytes_sent"], told["score"], told["alone"], plan.liar)
 
 
 def _violation(found: Violation) -> dict[str, Any]:
