@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -25,8 +25,6 @@ from peer.store import read_saved
 from protocol.identity import Identity, found_network, issue_leaf
 from protocol.keys import key_from_seed
 
-from .lan import Host
-
 PATIENCE_S: Final = 60.0
 """How long a scenario waits for what must happen. Many times what it takes, as the computer may be busy with others."""
 
@@ -34,6 +32,16 @@ LOOK_EVERY_S: Final = 0.05
 """Between two looks at a log or a store."""
 
 T = TypeVar("T")
+
+
+class Place(Protocol):
+    """Where a device's processes run: a host of a LAN (`lan.Host`), or this computer."""
+
+    name: str
+
+    def popen(self, argv: Sequence[str], **kw: Any) -> subprocess.Popen[Any]: ...
+
+    def run(self, argv: Sequence[str], *, timeout: float = ..., check: bool = ..., **kw: Any) -> subprocess.CompletedProcess[str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,7 @@ class Ran:
 class Device:
     """A host's peer. Its log is `daemon.log` beside its home; every start adds to it."""
 
-    def __init__(self, host: Host, home: Path) -> None:
+    def __init__(self, host: Place, home: Path) -> None:
         self.host, self.home = host, home
         self.log = home.with_suffix(".log")
         self._daemon: subprocess.Popen[bytes] | None = None
@@ -162,11 +170,16 @@ def until(is_so: Callable[[], T], says: Callable[[], object], patience_s: float 
 def become_members(devices: Sequence[Device], **settings: Any) -> None:
     """Make these devices the members of one new network; the first founded it and may invite. Nothing else is configured."""
     now = time.time()
-    founder = found_network(os.urandom(32), os.urandom(32), os.urandom(32), now)
+    founder = founded(now)
     for device in devices:
         identity = founder if device is devices[0] else admitted(founder, now)
         save_config(Home(device.home), Config(peer=PeerTable(name=device.host.name, **settings)))
         save_identity(Home(device.home), identity)
+
+
+def founded(now: float) -> Identity:
+    """The first member of a new network."""
+    return found_network(os.urandom(32), os.urandom(32), os.urandom(32), now)
 
 
 def admitted(founder: Identity, now: float, days: int = 90) -> Identity:
