@@ -73,16 +73,13 @@ def run(
     if not out.is_json:
         count = len(cells(chosen)) * len(planned)
         out.note(f"{chosen.name}: {plural(len(cells(chosen)), 'cell')}, {plural(len(planned), 'seed')}, {plural(count, 'run')}")
-    with Progress(out, runner.total_cost(chosen, planned)) as progress:
-        found = runner.run(
-            chosen,
-            folder,
-            on=on,
-            seeds=planned,
-            places=runner.Places(jobs or os.cpu_count() or 1, cluster),
-            is_resumed=is_resumed,
-            watcher=progress,
-        )
+    places = runner.Places(jobs or os.cpu_count() or 1, cluster)
+    try:
+        with Progress(out, runner.total_cost(chosen, planned)) as progress:
+            found = runner.run(chosen, folder, on=on, seeds=planned, places=places, is_resumed=is_resumed, watcher=progress)
+    except KeyboardInterrupt:
+        out.note(f"what was finished is kept; to go on: {out.settings.typed(*([] if is_resumed else ['--resume']))}")
+        raise
     report.write(found, folder / "report.html")
     _show(out, {str(folder): found}, None)
     wrong = [result for result in found.cells if result.faults_found]
@@ -187,8 +184,14 @@ def _show(out: Screen, runs: dict[str, Results], against: str | None, target: Pa
 
 
 def _complain(out: Screen, result: CellResult, folder: Path) -> None:
+    """What does not hold, the events before a violated invariant, and how to see it again."""
+    from . import replaying
+
     for name, says in result.faults_found.items():
         out.note(f"{result.cell}, seed {result.seed}: {name}: {says}")
+    for violation in result.violations[:1]:
+        for event in violation["events"]:
+            out.note(replaying.line(event, result))
     out.note(f"  again: chinwag scenario replay {folder} --cell '{result.cell}' --seed {result.seed}")
 
 
