@@ -194,3 +194,9 @@ class Notify:
 
 
 Action = Dial | Send | Disconnect | Persist | Train | OpenDoor | Notify
+
+
+def at_once(actions: list[Action]) -> list[Action]:
+    """The same actions with all that they make durable in one transaction, before the rest."""
+    records = tuple(record for action in actions if isinstance(action, Persist) for record in action.records)
+    return [Persist(records), *(action for action in actions if not isinstance(action, Persist))] if records else actions

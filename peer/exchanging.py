@@ -16,7 +16,7 @@ from protocol.identity import PeerId
 from protocol.messages import CHUNK_TYPE, Fetch, Message, Propose, Refuse, Result
 from protocol.tensors import Arrays, chunks, digest, encode
 
-from .events import Action, LinkId, Notify, Persist, Seconds, Send, TaskId
+from .events import Action, LinkId, Notify, Persist, Seconds, Send, TaskId, at_once
 from .links import Link, Links
 from .participation import Participation
 from .saved import Apply, Prepare, Saved, Settle
@@ -118,6 +118,11 @@ class Exchanging:
     def abandon(self, participation: Participation, parts: Iterable[str], now: Seconds) -> list[Action]:
         """This peer leaves the epoch, or the task: nothing under way or in doubt about these parts counts any more."""
         return [a for part in parts for a in self._carry_out(self._exchanges.abandon(Subject(participation.task_id, part)), now)]
+
+    def enter(self, participation: Participation, epoch: Epoch, now: Seconds) -> list[Action]:
+        """Restart into an epoch, and forget halves of the old one in the same transaction: a peer that crashed in between would go on in
+        the old epoch without them."""
+        return at_once([*self.abandon(participation, ("statistics",), now), *participation.enter(epoch, now)])
 
     def link_to(self, peer: PeerId) -> Link | None:
         """The connection to a neighbour, one that is free if there is any."""
@@ -229,7 +234,7 @@ class Exchanging:
             return self.fetch(participation, Subject(participation.task_id, "statistics"), link, now) if link else []
         if ours is None or not participation.is_contributing(len(self._view.partners(participation.task_id)), now):
             return []
-        return [*self.abandon(participation, ("statistics",), now), *participation.enter(theirs, now)]
+        return self.enter(participation, theirs, now)
 
     def _begin(self, participation: Participation, part: str, now: Seconds) -> list[Action]:
         subject = Subject(participation.task_id, part)

@@ -43,7 +43,7 @@ from protocol.tasks import Task
 from protocol.wire import WireError, decode
 
 from . import events as ev
-from .events import Action, Address, Disconnect, Event, LinkId, Notify, Persist, Seconds, Send, TaskId, Trained
+from .events import Action, Address, Disconnect, Event, LinkId, Notify, Persist, Seconds, Send, TaskId, Trained, at_once
 from .exchanging import Exchanging
 from .links import Link, Links
 from .membership import INVITER, Membership
@@ -387,7 +387,7 @@ class Node:
         if erase:
             records.append(EraseTask(task))
             self._exchanging.forget(task)
-        return [*actions, Persist(tuple(records)), Notify("task.left", {"task": participation.task.name, "erased": erase})]
+        return at_once([*actions, Persist(tuple(records)), Notify("task.left", {"task": participation.task.name, "erased": erase})])
 
     def _revoke(self, peer: PeerId, now: Seconds) -> list[Action]:
         try:
@@ -437,7 +437,7 @@ class Node:
             here = [n for n in partners if not n.is_lost]
             if participation.is_epoch_due(len(here), now, is_cut_off=len(partners) > len(here) == 0):
                 epoch = participation.statistics.next_epoch()
-                actions += [*self._exchanging.abandon(participation, ("statistics",), now), *participation.enter(epoch, now)]
+                actions += self._exchanging.enter(participation, epoch, now)
             actions += participation.advance(len(here), now, is_alone=not partners)
             actions += self._exchanging.advance(participation, now)
         for address, peer in self._view.to_dial(

@@ -45,6 +45,9 @@ QUIET_S: Final = 240.0
 """Seconds after the last fault, and twice `lost_after_s`, until everything must have come right: a half-noticed break (45 s), dials that
 backed off (60 s), a quiet network's period (60 s), and two epochs."""
 
+IN_FLIGHT_S: Final = 30.0
+"""An exchange that was prepared later than this ago may be under way."""
+
 MUTE: Final = ("silence", "false_sizes")
 """Liars with whom no exchange comes about; whoever else takes part cannot have their rows."""
 
@@ -56,9 +59,13 @@ class Halves:
     part: str
     initiator: int
     epoch: Epoch
+    at: float
     given: Arrays | None = None
     """What the responder moved by, times its weight."""
     responder: int = -1
+    is_settled: bool = False
+    is_left: bool = False
+    """Settled because its initiator left the epoch, or the task."""
 
 
 class Invariants:
@@ -99,7 +106,7 @@ class Invariants:
     def written(self, host: int, records: tuple[Any, ...]) -> None:
         """A transaction is durable at this host."""
         held: dict[str, HoldState] = {}
-        outcome: Settle | Apply | None = None
+        is_left = False
         for record in records:
             match record:
                 case HoldState():
@@ -108,18 +115,21 @@ class Invariants:
                 case KeepResult():
                     self._check_finite(host, record.part, record.arrays)
                 case Prepare(xid, _, part, _, epoch, _):
-                    self._halves[xid] = Halves(part, host, epoch)
-                case Settle() | Apply():
-                    outcome = record
+                    self._halves[xid] = Halves(part, host, epoch, self._queue.now)
                 case KeepTask(_, _, "left") | EraseTask():
-                    for key in [k for k in self._held if k[0] == host]:
-                        del self._held[key]
-        if isinstance(outcome, Apply):
-            self._applied(host, outcome, held[outcome.part])
-        elif isinstance(outcome, Settle):
-            self._settled(host, outcome.xid, held)
-        elif "statistics" in held:
+                    is_left = True
+        moved = False
+        for record in records:
+            if isinstance(record, Apply):
+                self._applied(host, record, held[record.part])
+                moved = True
+            elif isinstance(record, Settle):
+                moved |= self._settled(host, record.xid, held, is_left=is_left)
+        if "statistics" in held and not moved:
             self._check_source(host, held["statistics"], held.get("own"))
+        if is_left:
+            for key in [k for k in self._held if k[0] == host]:
+                del self._held[key]
         for part, state in held.items():
             self._held[host, part] = state
 
@@ -129,20 +139,30 @@ class Invariants:
             self._violated("once", f"{self._name(host)} applied an exchange that its initiator has not made durable")
         elif halves.given is not None:
             self._violated("once", f"{self._name(host)} applied one exchange twice")
+        elif halves.is_settled and not halves.is_left:
+            self._violated("once", f"{self._name(host)} moved, after {self._name(halves.initiator)} was told that it had not")
         else:
             halves.given, halves.responder = self._moved_by(host, record.part, after), host
+            if halves.is_settled:
+                del self._halves[record.xid]
 
-    def _settled(self, host: int, xid: bytes, held: Mapping[str, HoldState]) -> None:
-        halves = self._halves.pop(xid, None)
-        if halves is None:
-            return
-        if halves.part in held:
+    def _settled(self, host: int, xid: bytes, held: Mapping[str, HoldState], *, is_left: bool) -> bool:
+        """The initiator forgets the exchange. Whether it moved."""
+        halves = self._halves[xid]
+        after = held.get(halves.part) or self._held.get((host, halves.part))
+        halves.is_settled, halves.is_left = True, is_left or after is None or after.epoch != halves.epoch
+        is_moved = halves.part in held and not halves.is_left
+        if is_moved:
             if halves.given is None:
                 self._violated("once", f"{self._name(host)} moved and its partner did not")
-                return
-            self._check_opposite(host, halves, self._moved_by(host, halves.part, held[halves.part]))
-        elif halves.given is not None and self._epoch(host, halves.part) == self._epoch(halves.responder, halves.part) == halves.epoch:
+            else:
+                self._check_opposite(host, halves, self._moved_by(host, halves.part, held[halves.part]))
+        elif halves.given is None:
+            return False
+        elif not halves.is_left and self._epoch(halves.responder, halves.part) == halves.epoch:
             self._violated("once", f"{self._name(halves.responder)} moved, and {self._name(host)} took it for aborted")
+        del self._halves[xid]
+        return is_moved
 
     def _moved_by(self, host: int, part: str, after: HoldState) -> Arrays:
         """What a transaction added to what is held, times the peer's weight."""
@@ -222,7 +242,8 @@ class Invariants:
         self._shown.add("settled")
         self._check_connected()
         for host in self._hosts:
-            waiting = sorted({self._numbers[p.partner] for p in host.disk.prepared.values()})
+            old = [x for x in host.disk.prepared if self._halves[x].at < self._queue.now - IN_FLIGHT_S]
+            waiting = sorted({self._numbers[host.disk.prepared[x].partner] for x in old})
             if host.is_up and any(self._hosts[k].is_up for k in waiting):
                 self._violated("settled", f"{self._name(host.number)} is still in doubt about an exchange")
         if not any(p.liar in MUTE for p in self._world.peers):
