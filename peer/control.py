@@ -65,6 +65,10 @@ class ControlError(Exception):
         self.next = next
         self.exit = int(exit)
 
+    def __reduce__(self) -> tuple[type[ControlError], tuple[str, str | None, int]]:
+        """It crosses from one process to another whole."""
+        return type(self), (self.sentence, self.next, self.exit)
+
 
 @dataclass(frozen=True, slots=True)
 class ServerEvent:

@@ -82,7 +82,7 @@ def on_cluster(work: Work, jobs: Sequence[Job], address: str) -> Iterator[tuple[
         except TimeoutError:
             raise ControlError(f"The cluster at {address} has no worker.", f"dask worker {address}", Exit.UNREACHABLE) from None
         futures = {client.submit(work, *job, pure=False): job for job in jobs}
-        for future in finished(list(futures)):
+        for future in finished(list(futures), loop=client.loop):
             found = future.result()
             assert isinstance(found, bytes)
             job = futures.pop(future)
