@@ -49,7 +49,7 @@ from .links import Link, Links
 from .membership import INVITER, Membership
 from .participation import Participation
 from .saved import EraseTask, KeepRecord, KeepTask, Saved
-from .view import View
+from .view import MAX_NEIGHBOURS, View
 
 MAX_LINKS: Final = 64
 """Connections at once, those that others opened included: sockets and buffers of one small device."""
@@ -75,6 +75,7 @@ class NodeConfig:
     period_s: float = 0.25
     lost_after_s: float = 60.0
     static: tuple[Address, ...] = ()
+    max_neighbours: int = MAX_NEIGHBOURS
     agent: str = "chinwag"
 
 
@@ -85,7 +86,7 @@ class Node:
         self._config, self._random = config, random
         self._me = identity.peer
         self._membership = Membership(identity, config.name, saved)
-        self._view = View(self._me, config.name, Random(random.getrandbits(64)), config.lost_after_s)
+        self._view = View(self._me, config.name, Random(random.getrandbits(64)), config.lost_after_s, config.max_neighbours)
         self._links = Links()
         self._tasks: dict[TaskId, Participation] = {}
         for kept in saved.tasks.values():
@@ -335,7 +336,6 @@ class Node:
         return actions
 
     def _take_record(self, card: bytes, source: Link, now: Seconds) -> list[Action]:
-        before = {n.peer: n.record for n in self._view.neighbours.values()}
         neighbour = self._view.take_record(card, now)
         if neighbour is None:
             return []
@@ -343,7 +343,7 @@ class Node:
             self._view.forget(neighbour.peer)
             return []
         assert neighbour.record is not None
-        old = before.get(neighbour.peer)
+        old = neighbour.former
         for task in old.tasks if old is not None else ():
             if task not in neighbour.record.tasks and (participation := self._tasks.get(TaskId(task))):
                 participation.request_epoch(now)

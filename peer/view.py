@@ -61,6 +61,8 @@ class Neighbour:
 
     peer: PeerId
     record: PeerRecord | None = None
+    former: PeerRecord | None = None
+    """The record that `record` replaced."""
     card: bytes | None = None
     addresses: list[Address] = field(default_factory=list)
     last_heard: float | None = None
@@ -81,10 +83,11 @@ class Neighbour:
 class View:
     """All neighbours of one peer, and the addresses that may become some."""
 
-    def __init__(self, me: PeerId, name: str, random: Random, lost_after_s: float) -> None:
+    def __init__(self, me: PeerId, name: str, random: Random, lost_after_s: float, max_neighbours: int = MAX_NEIGHBOURS) -> None:
         self._me, self._name = me, name
         self._random = random
         self._lost_after_s = lost_after_s
+        self._max_neighbours = max_neighbours
         self.neighbours: dict[PeerId, Neighbour] = {}
         self._candidates: dict[Address, Dialling] = {}
         self._static: set[Address] = set()
@@ -109,10 +112,10 @@ class View:
         known = self.neighbours.get(peer)
         if known is not None and known.record is not None and not is_newer(record, known.record):
             return None
-        if known is None and len(self.neighbours) >= MAX_NEIGHBOURS and not self._make_room():
+        if known is None and len(self.neighbours) >= self._max_neighbours and not self._make_room():
             return None
         neighbour = known or self._add(peer)
-        neighbour.record, neighbour.card = record, card
+        neighbour.former, neighbour.record, neighbour.card = neighbour.record, record, card
         addresses = [parse_address(text) for text in record.addresses]
         if addresses != neighbour.addresses:
             neighbour.addresses = addresses
@@ -260,7 +263,9 @@ class View:
         return self.neighbours[peer]
 
     def _make_room(self) -> bool:
-        idle = [n for n in self.neighbours.values() if not n.links]
+        """Forget one that does not answer. Were others forgotten for newcomers, their records would go round a large network for ever, each
+        news again to whoever had just forgotten it."""
+        idle = [n for n in self.neighbours.values() if not n.links and (n.is_lost or n.dialling.failures >= LOST_AFTER_DIALS)]
         if idle:
             del self.neighbours[min(idle, key=lambda n: (n.last_heard or 0.0, n.peer)).peer]
         return bool(idle)

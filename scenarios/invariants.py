@@ -128,8 +128,8 @@ class Invariants:
         if "statistics" in held and not moved:
             self._check_source(host, held["statistics"], held.get("own"))
         if is_left:
-            for key in [k for k in self._held if k[0] == host]:
-                del self._held[key]
+            for part in ("statistics", "own"):
+                self._held.pop((host, part), None)
         for part, state in held.items():
             self._held[host, part] = state
 

@@ -19,6 +19,7 @@ import numpy as np
 from peer import events as ev
 from peer.events import TaskId
 from peer.node import NodeConfig
+from peer.view import MAX_NEIGHBOURS
 from protocol.cards import card_id, sign_card
 from protocol.identity import Identity, found_network, issue_leaf, key_from_seed
 from protocol.tasks import Column, Target, Task, Thresholds
@@ -36,6 +37,10 @@ from .world import FAULTS, LIARS, Fault, Latency, Outcome, PeerPlan, Sample, Vio
 
 INTRODUCE_EVERY_S: Final = 60.0
 """How often a device hears again who is near, as mDNS tells it."""
+
+LARGE: Final = 64
+SMALL_VIEW: Final = 16
+"""Networks of more peers than this, and what each of their peers knows (see World.view)."""
 
 __all__ = [
     "FAULTS", "LIARS", "START", "Fault", "Latency", "Outcome", "PeerPlan", "Sample", "Simulation", "Violation", "Weather", "World",
@@ -102,7 +107,9 @@ class Simulation:
     # inside ----------------------------------------------------------------------------------------------------------
 
     def _host(self, number: int, plan: PeerPlan) -> Host:
-        config = NodeConfig(plan.name, period_s=self.world.period_s, lost_after_s=self.world.lost_after_s)
+        world = self.world
+        view = world.view or (MAX_NEIGHBOURS if len(world.peers) <= LARGE else SMALL_VIEW)
+        config = NodeConfig(plan.name, period_s=world.period_s, lost_after_s=world.lost_after_s, max_neighbours=view)
         bench = Bench(self.task, plan.rows, self.world.test, self.world.sample_every_s)
         host = Host(number, member(number), config, bench, plan.cpu)
         if plan.liar is not None:
