@@ -7,7 +7,7 @@ import platform
 import sys
 from collections.abc import Callable
 
-from . import cold_start, exchanges, footprint, transport
+from . import cold_start, exchanges, footprint, simulator, transport
 from .table import Row, show
 
 ALL: dict[str, Callable[[], list[Row]]] = {
@@ -15,6 +15,7 @@ ALL: dict[str, Callable[[], list[Row]]] = {
     "transport": transport.measure,
     "exchanges": exchanges.measure,
     "cold_start": cold_start.measure,
+    "simulator": simulator.measure,
 }
 
 
