@@ -141,9 +141,10 @@ def _courses(found: Sequence[CellResult], column: int, course: int) -> list[Line
     stops = _stops([value for run in runs for samples in run for s in samples if (value := s[column] or 0) > 0])
     means, worst = [], []
     for stop in stops:
-        values = [_scores_at(run, column, stop) for run in runs]
-        means.append((stop, *_banded([fmean(v) for v in values if v])))
-        worst.append((stop, fmean([min(v) for v in values if v]), None))
+        values = [scores for run in runs if (scores := _scores_at(run, column, stop))]
+        if values:  # before the first bytes have made a model there is nothing to draw
+            means.append((stop, *_banded([fmean(v) for v in values])))
+            worst.append((stop, fmean([min(v) for v in values]), None))
     drawn = [Line("gossip, mean of peers", means, "gossip"), Line("worst peer", worst, "gossip", is_thin=True)]
     for name, colour in (("fedavg", "second"), ("scaffold", "third")):
         series = [result.courses[name] for result in found if result.courses.get(name)]
@@ -160,9 +161,10 @@ def _in_time(found: Sequence[CellResult]) -> list[Line]:
     runs = [_by_peer(result) for result in found]
     means, worst = [], []
     for stop in stops:
-        values = [_scores_before(run, stop) for run in runs]
-        means.append((stop, *_banded([fmean(v) for v in values if v])))
-        worst.append((stop, fmean([min(v) for v in values if v]), None))
+        values = [scores for run in runs if (scores := _scores_before(run, stop))]
+        if values:
+            means.append((stop, *_banded([fmean(v) for v in values])))
+            worst.append((stop, fmean([min(v) for v in values]), None))
     drawn = [Line("gossip, mean of peers", means, "gossip"), Line("worst peer", worst, "gossip", is_thin=True)]
     return drawn + _marks(found, stops)
 
