@@ -86,7 +86,8 @@ class Graph:
 @dataclass(frozen=True, slots=True)
 class Conditions:
     """What goes wrong. `lost`: share of exchanges of which nothing comes; nobody moves then. `away`: share of the peers that are not there
-    at a time, each for `away_rounds` in the mean. `epochs`: rounds at which peer 0 begins a new epoch; whoever meets it restarts."""
+    at a time, each for `away_rounds` in the mean; an exchange begun with one of them is lost. `epochs`: rounds at which peer 0 begins a new
+    epoch; whoever meets it restarts."""
 
     lost: float = 0.0
     away: float = 0.0
