@@ -91,8 +91,8 @@ def test_a_finding_that_does_not_hold_is_exit_code_1_and_says_how_to_see_it_agai
 
 
 def test_a_new_file_is_a_copy_to_change(type_in: Any, tmp_path: Path) -> None:
-    assert type_in("new", "mine", "--from", "label-skew")[0] == 0
-    assert (tmp_path / "mine.toml").read_text() == (ROOT / "scenarios" / "label-skew.toml").read_text()
+    assert type_in("new", "mine", "--from", "lossy-wifi")[0] == 0
+    assert (tmp_path / "mine.toml").read_text() == (ROOT / "scenarios" / "lossy-wifi.toml").read_text()
     code, _, err = type_in("new", "mine")
     assert (code, "is there already" in err) == (2, True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
+import msgspec
 import pytest
 
 from scenarios import compare
@@ -79,6 +80,14 @@ def test_the_table_names_the_worst_peer_and_marks_what_is_clear() -> None:
     assert shown["− alone"].endswith("*")
     assert not shown["− pooled"].endswith("*")
     assert "− FedAvg" not in shown
+
+
+def test_what_a_liar_claims_counts_for_nothing() -> None:
+    honest = result("c", 1, 0.9)
+    liar = PeerScore("c", 10, 20, 3000, 0.0, 0.5, "noise")
+    [line] = compare.compare({"run": results(msgspec.structs.replace(honest, peers=(*honest.peers, liar)))})
+    assert line.worst is not None
+    assert line.worst.mean == pytest.approx(0.89)
 
 
 def test_the_csv_holds_every_method_unscaled() -> None:

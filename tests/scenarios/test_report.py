@@ -69,6 +69,12 @@ def test_every_element_is_closed(cells: tuple[CellResult, ...]) -> None:
     assert parser.seen.count("figure") >= 7 * len({c.cell for c in cells})
 
 
+def test_peers_that_have_sent_something_and_have_no_model_yet_are_not_drawn() -> None:
+    early = tuple((float(t), k, 0, t, None) for t in (0.25, 0.5) for k in range(4))
+    assert "worst peer" in page(result(samples=early + result().samples))
+    assert page(result(samples=early))
+
+
 def test_nothing_is_fetched() -> None:
     assert not re.search(r"https?://|<script|<link|@import|url\(|src=", page(result()))
 
