@@ -108,6 +108,8 @@ class Exchanging:
         actions: list[Action] = []
         if (part := participation.due_part(now)) is not None:
             actions += self._begin(participation, part, now)
+        if not participation.wants_to_fetch(now):
+            return actions
         links = [k for n in self._view.partners(participation.task_id) if (k := self.link_to(n.peer)) is not None]
         wanted = participation.to_fetch(now) if links else []
         if wanted:

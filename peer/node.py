@@ -8,6 +8,7 @@ argument, randomness is given once. What the simulator finds is true of the daem
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, assert_never
@@ -95,6 +96,8 @@ class Node:
         self._saved_records = dict(saved.records)
         self._is_started = False
         self._housekeeping_at = 0.0
+        self._links_due = math.inf
+        """No link is due before. What arrives only puts that off, so it is found anew at a Tick and not at every event."""
         self._alone_since: float | None = None
         self._now = Seconds(0.0)
 
@@ -111,8 +114,7 @@ class Node:
 
     def next_deadline(self) -> Seconds | None:
         """When to send a Tick, at the latest."""
-        waits: list[float | None] = [self._housekeeping_at, self._exchanging.next_deadline()]
-        waits += [link.connection.next_deadline() for link in self._links]
+        waits: list[float | None] = [self._housekeeping_at, self._exchanging.next_deadline(), self._links_due]
         if not self._membership.is_self_revoked:
             waits.append(self._view.next_deadline(self._now) if self._dial_room() > 0 else None)
             waits += [p.next_deadline(len(self._view.partners(p.task_id))) for p in self._tasks.values()]
@@ -177,6 +179,7 @@ class Node:
                 return [Disconnect(event.link)]
             return [Send(event.link, connection.close(refusal)), Disconnect(event.link)]
         greeting = connection.start(now)
+        self._links_due = min(self._links_due, connection.next_deadline())
         self._links.add(Link(event.link, connection, certificate, event.dialled is not None, now))
         actions: list[Action] = []
         if certificate is not None:
@@ -400,12 +403,13 @@ class Node:
 
     def _tick(self, now: Seconds) -> list[Action]:
         actions = self._exchanging.tick(now)
-        for link in self._links:
+        for link in self._links if now >= self._links_due else ():
             events, out = link.connection.tick(now)
             actions += [Send(link.id, out)] if out else []
             for event in events:
                 if isinstance(event, Closed):
                     actions += [*self._drop(link.id, event.reason, now), Disconnect(link.id)]
+        self._links_due = min((k.connection.next_deadline() for k in self._links), default=math.inf)
         if now >= self._housekeeping_at:
             self._housekeeping_at = now + HOUSEKEEPING_S
             actions += self._housekeeping(now)

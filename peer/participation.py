@@ -322,15 +322,18 @@ class Participation:
 
     # results of neighbours -------------------------------------------------------------------------------------------
 
-    def to_fetch(self, now: float) -> list[Subject]:
-        """What to ask a neighbour for: a listener always, a newcomer until something has settled here."""
+    def wants_to_fetch(self, now: float) -> bool:
+        """Whether to ask a neighbour: a listener now and then, a newcomer until something has settled here."""
         if self.decision != "accepted" or not self.facts or now < self._fetch_at:
-            return []
-        is_listening, has_shared = not self.has_rows, self.statistics.is_shared
-        if has_shared and not is_listening:
-            self._fetch_at = 0.0
-            return []
-        self._fetch_at = now + (LISTEN_EVERY_S if has_shared else ASK_EVERY_S)
+            return False
+        if self.has_rows and self.statistics.is_shared:
+            self._fetch_at = 0.0  # a time that has passed would be a deadline for ever
+            return False
+        return True
+
+    def to_fetch(self, now: float) -> list[Subject]:
+        """What to ask a neighbour for; it is not asked again for a while."""
+        self._fetch_at = now + (LISTEN_EVERY_S if self.statistics.is_shared else ASK_EVERY_S)
         return [Subject(self.task_id, part) for part in self.task.parts]
 
     def result(self, part: str) -> KeepResult | None:

@@ -94,6 +94,7 @@ def fault(chance: Random, count: int) -> Fault:
             value = chance.uniform(0.02, 0.5)
         case "leave":
             value = float(chance.random() < 0.5)
+            return Fault(at, kind, peers, until if chance.random() < 0.6 else None, value)
         case "rows_change":
             value = chance.uniform(0.5, 0.9)
         case "cut":

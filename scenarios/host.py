@@ -26,6 +26,9 @@ from .trainer import Bench
 START: Final = 1_800_000_000.0
 """The calendar's time when every run begins."""
 
+FAILED: Final = "brain.failed"
+"""What the trace says of a brain that raised."""
+
 JOB_S: Final = {"open": 0.02, "score": 0.005, "train": 0.01}
 """What the trainer takes on a laptop, in seconds."""
 
@@ -146,7 +149,13 @@ class Host:
     def _take(self, event: ev.Event) -> None:
         assert self.node is not None
         self.is_busy = True
-        self._carry_on(self.node.handle(event, self.now()), 0, self.boots)
+        try:
+            actions = self.node.handle(event, self.now())
+        except Exception as error:  # as the driver's outermost loop: the daemon stops
+            self.around.happened(self.number, FAILED, {"event": type(event).__name__, "error": f"{type(error).__name__}: {error}"})
+            self.power_off(is_silent=False)
+            return
+        self._carry_on(actions, 0, self.boots)
 
     def _carry_on(self, actions: list[Action], first: int, boots: int) -> None:
         """Carry out actions from this one on; come back later if one takes time."""

@@ -1,5 +1,6 @@
 """What must hold in every run. What does not becomes a Violation: the seed, the time, and the last events before it.
 
+total       The brain takes every event in every state: it never raises.
 conserved   Both ends of an exchange move by opposite amounts, weighted, to rounding; and nothing else moves what a peer holds but a restart
             from its own rows, a change of them, and training. Judged by what is durable, not by what anybody says.
 once        No exchange is applied twice, nor on one side only once its initiator knows the outcome; unless one of the two has left the
@@ -33,7 +34,7 @@ from .queue import Queue
 from .trace import Trace
 from .world import Violation, World
 
-NAMES: Final = ("conserved", "once", "finite", "bounded", "settled", "pooled")
+NAMES: Final = ("total", "conserved", "once", "finite", "bounded", "settled", "pooled")
 
 ROUNDING: Final = 1e-12
 """Relative: what float64 loses in one addition is 1e-16, and states are sums of thousands of rows."""
@@ -82,7 +83,7 @@ class Invariants:
         self._rows_changed: dict[int, float] = {}
         self._changed_at = max((p.joins_at for p in world.peers), default=0.0)
         self._found: dict[str, Violation] = {}
-        self._shown = {"conserved", "once", "finite", "bounded"}
+        self._shown = {"total", "conserved", "once", "finite", "bounded"}
 
     def changed(self, rows_of: Iterable[int] = ()) -> None:
         """A fault began or ended; these peers' rows are others now."""
@@ -100,6 +101,10 @@ class Invariants:
     def _violated(self, name: str, says: str) -> None:
         if name not in self._found:
             self._found[name] = Violation(name, self._seed, round(self._queue.now, 6), says, self._trace.last())
+
+    def failed(self, host: int, says: str) -> None:
+        """A brain raised."""
+        self._violated("total", f"the brain of {self._name(host)} failed: {says}")
 
     # every transaction -----------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from protocol.tasks import Column, Target, Task, Thresholds
 from protocol.tensors import Arrays
 
 from .faults import Faults
-from .host import START, Host, Surroundings
+from .host import FAILED, START, Host, Surroundings
 from .invariants import Invariants
 from .liars import make_liar
 from .network import Network
@@ -130,6 +130,8 @@ class Simulation:
 
     def _happened(self, host: int, kind: str, facts: Mapping[str, Any]) -> None:
         self.trace.add(self.queue.now, host, kind, facts)
+        if kind == FAILED:
+            self.invariants.failed(host, facts["error"])
         if kind == "exchange.committed":
             self.exchanges[host] += 1
             if self.exchanges[host] == self.world.exchanges:

@@ -81,8 +81,8 @@ class World:
 
     classes: empty for ridge. `exchanges`: stop when every peer has committed that many. `lost_after_s`: silence after which a neighbour
     counts as gone for good. `sync_ms`: time of a durable write (0: at once; nothing can then happen in its middle). `introductions`: other
-    peers whose address a starting peer is told of, as mDNS or a static list would; 0 for all. `view`: neighbours that a peer keeps; None for
-    the daemon's 512, and in networks of more than 64 for 16, as a thousand peers that all knew each other would only exchange records.
+    peers whose address a starting peer is told of, as mDNS or a static list would; 0 for all. `view`: neighbours that a peer keeps; None is
+    the daemon's 512, and 16 in networks of more than 64, as a thousand peers that all knew each other would only exchange records.
     """
 
     peers: tuple[PeerPlan, ...]
