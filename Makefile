@@ -1,5 +1,6 @@
 # make demo    set everything up and see three peers learn from each other
 # make test    every check and every test
+# make soak    run seeds of a simulated network in which everything goes wrong, on all cores (SEEDS=0-999)
 # make bench   measure
 # make clean   remove all that was made
 
@@ -13,7 +14,7 @@ working = $(shell for p in $$(type -ap $(1)); do \
 	"$$p" -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 
 .NOTPARALLEL:
-.PHONY: help demo test check suite versions bench clean $(VERSIONS:%=unit-%)
+.PHONY: help demo test check suite versions soak bench clean $(VERSIONS:%=unit-%)
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -43,6 +44,11 @@ $(VERSIONS:%=unit-%): unit-%: .venv/tools
 	else \
 		$(MAKE) .venv-$*/tools && echo "Python $*: unit tests" && .venv-$*/bin/python -m pytest -q tests/protocol tests/peer; \
 	fi
+
+SEEDS ?= 0-199
+
+soak: .venv/tools
+	@OPENBLAS_NUM_THREADS=1 .venv/bin/python -m scenarios.everything $(SEEDS)
 
 bench: .venv/tools
 	@.venv/bin/python -m benchmarks

@@ -76,8 +76,8 @@ class NodeConfig:
     period_s: float = 0.25
     lost_after_s: float = 60.0
     static: tuple[Address, ...] = ()
-    max_neighbours: int = MAX_NEIGHBOURS
     agent: str = "chinwag"
+    max_neighbours: int = MAX_NEIGHBOURS
 
 
 class Node:
