@@ -132,7 +132,7 @@ class Exchanging:
             return Refusal("unknown-task", 60_000)
         if participation.has_ended(self._now):
             return Refusal("ended", 3_600_000)
-        if not participation.is_contributing(len(self._view.partners(participation.task_id)), self._now):
+        if not participation.is_contributing(self._view.present(participation.task_id), self._now):
             return Refusal("not-taking-part", 5_000)
         return participation.offer(subject.part)
 
@@ -227,7 +227,7 @@ class Exchanging:
             return []
         if part == "weights":
             return self.fetch(participation, Subject(participation.task_id, "statistics"), link, now) if link else []
-        if ours is None or not participation.is_contributing(len(self._view.partners(participation.task_id)), now):
+        if ours is None or not participation.is_contributing(self._view.present(participation.task_id), now):
             return []
         return [*self.abandon(participation, ("statistics",), now), *participation.enter(theirs, now)]
 
@@ -236,7 +236,7 @@ class Exchanging:
         rounds = participation.rounds(part)
         partners = self._view.partners(participation.task_id)
         rounds.began(now)
-        if self._exchanges.is_busy(subject) or not participation.is_contributing(len(partners), now):
+        if self._exchanges.is_busy(subject) or not participation.is_contributing(self._view.present(participation.task_id), now):
             return []
         self._asked_to_wait = {key: until for key, until in self._asked_to_wait.items() if until > now}
         within_reach = [n.peer for n in partners if (n.links or n.dialling.may(now)) and (n.peer, subject) not in self._asked_to_wait]

@@ -114,7 +114,7 @@ class Node:
         waits += [link.connection.next_deadline() for link in self._links]
         if not self._membership.is_self_revoked:
             waits.append(self._view.next_deadline(self._now) if self._dial_room() > 0 else None)
-            waits += [p.next_deadline(len(self._view.partners(p.task_id))) for p in self._tasks.values()]
+            waits += [p.next_deadline(self._view.present(p.task_id)) for p in self._tasks.values()]
         known = [w for w in waits if w is not None]
         return Seconds(min(known)) if known else None
 
@@ -433,12 +433,12 @@ class Node:
         """What is due in every task, then the dials that this and the view want."""
         actions = self._own_record(now)
         for participation in self._tasks.values():
-            partners = self._view.partners(participation.task_id, with_lost=True)
-            here = [n for n in partners if not n.is_lost]
-            if participation.is_epoch_due(len(here), now, is_cut_off=len(partners) > len(here) == 0):
+            is_alone = not self._view.partners(participation.task_id, with_lost=True)
+            here = self._view.present(participation.task_id)
+            if participation.is_epoch_due(here, now, is_cut_off=here == 0 and not is_alone):
                 epoch = participation.statistics.next_epoch()
                 actions += [*self._exchanging.abandon(participation, ("statistics",), now), *participation.enter(epoch, now)]
-            actions += participation.advance(len(here), now, is_alone=not partners)
+            actions += participation.advance(here, now, is_alone=is_alone)
             actions += self._exchanging.advance(participation, now)
         for address, peer in self._view.to_dial(
             now, self._exchanging.wanted, self._dial_room(), only_wanted=len(self._links) >= TARGET_LINKS
@@ -467,7 +467,7 @@ class Node:
         tasks = []
         for p in self._tasks.values():
             in_doubt = self._exchanging.in_doubt(p.task_id)
-            tasks.append(p.status(len(self._view.partners(p.task_id)), in_doubt, now))
+            tasks.append(p.status(self._view.present(p.task_id), in_doubt, now))
         last = self._exchanging.last
         return {
             "name": self._config.name,

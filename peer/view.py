@@ -222,6 +222,10 @@ class View:
         chosen = self._random.sample(heard, min(SAMPLE, len(heard))) if heard else []
         return [n.card for n in chosen if n.card]
 
+    def present(self, task: bytes) -> int:
+        """How many neighbours take part in a task and were heard from since this peer started: what thresholds count."""
+        return sum(1 for n in self.partners(task) if n.last_heard is not None)
+
     def name(self, peer: PeerId) -> str:
         """What to call a peer on screen: the name it gives itself, or the beginning of its id."""
         if peer == self._me:
