@@ -75,7 +75,8 @@ def test_eight_daemons_with_nothing_configured_but_membership_find_all(
 ) -> None:
     missing = [tool for tool in AVAHI if shutil.which(tool) is None]
     needs(f"not installed: {', '.join(missing)} (packages avahi-daemon, avahi-utils, dbus)" if missing else None)
-    needs(None if os.geteuid() == 0 else "avahi-daemon and dbus-daemon need the computer's own root")
+    has_all_users = Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"] and os.geteuid() == 0
+    needs(None if has_all_users else "avahi-daemon and dbus-daemon change their user, which only the computer's own root lets them")
     *hosts, looker = lan(9).hosts
     devices = [Device(host, tmp_path / host.name) for host in hosts]
     become_members(devices)
