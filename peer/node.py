@@ -122,7 +122,7 @@ class Node:
         self._is_started, self._alone_since = True, now
         self._view.load(self._saved_records, now)
         for address in self._config.static:
-            self._view.add_candidate(address, is_static=True)
+            self._view.add_candidate(address, now, is_static=True)
         actions: list[Action] = [self._membership.door()]
         for participation in self._tasks.values():
             actions += participation.open()
@@ -131,7 +131,7 @@ class Node:
     def _route(self, event: Event, now: Seconds) -> list[Action]:
         match event:
             case ev.Candidate(address):
-                self._view.add_candidate(address)
+                self._view.add_candidate(address, now)
             case ev.Connected():
                 return self._connected(event, now)
             case ev.DialFailed(address, reason):
@@ -227,7 +227,7 @@ class Node:
             return actions
         self._alone_since = None
         self._view.greeted(peer)
-        actions.append(Notify("peer.connected", {"peer": peer.hex(), "name": self._view.name(peer)}))
+        actions += self._introduce(link)
         if hello.revocations != self._membership.revocations.digest():
             actions += [self._links.say(link, Revocation(card=card)) for card in self._membership.revocations.cards()]
         if hello.tasks != self._tasks_digest():
@@ -239,6 +239,15 @@ class Node:
             self._membership.asked_renewal(now)
             actions.append(self._links.say(link, Renew()))
         return actions
+
+    def _introduce(self, link: Link) -> list[Action]:
+        """Say once that a neighbour is here, when its name is known: with HELLO, or with its first record right after."""
+        assert link.peer is not None
+        if link.is_introduced or self._view.neighbours[link.peer].record is None:
+            return []
+        is_news = not any(k.is_introduced for k in self._links.greeted(link.peer))
+        link.is_introduced = True
+        return [Notify("peer.connected", {"peer": link.peer.hex(), "name": self._view.name(link.peer)})] if is_news else []
 
     def _close_duplicate(self, peer: PeerId, now: Seconds) -> list[Action]:
         """Two peers that dialled each other at once keep the connection of the lower peer id."""
@@ -291,7 +300,7 @@ class Node:
                 case TaskCard(card):
                     return self._take_task(card, link, now)
                 case Records(cards):
-                    return [a for card in cards for a in self._take_record(card, link, now)]
+                    return [a for card in cards for a in self._take_record(card, link, now)] + self._introduce(link)
                 case Propose() | Accept() | Refuse() | Commit() | Done() | Aborted() | Resolve() | Fetch() | Result():
                     return self._exchanging.receive(link, message, now)
                 case Renew():

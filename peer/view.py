@@ -92,10 +92,14 @@ class View:
 
     # what is seen ----------------------------------------------------------------------------------------------------
 
-    def add_candidate(self, address: Address, *, is_static: bool = False) -> None:
+    def add_candidate(self, address: Address, now: float, *, is_static: bool = False) -> None:
+        """Somebody may listen there. Of a neighbour that we could not reach it says that waiting is over."""
         if is_static:
             self._static.add(address)
-        if address in self._candidates or any(address in n.addresses for n in self.neighbours.values()):
+        for neighbour in [n for n in self.neighbours.values() if address in n.addresses]:
+            neighbour.dialling.not_before = min(neighbour.dialling.not_before, now)
+            return
+        if address in self._candidates:
             return
         if len(self._candidates) >= MAX_CANDIDATES:
             self._candidates.pop(next((a for a in self._candidates if a not in self._static), address), None)
