@@ -108,13 +108,11 @@ class Exchanging:
         actions: list[Action] = []
         if (part := participation.due_part(now)) is not None:
             actions += self._begin(participation, part, now)
-        if not participation.wants_to_fetch(now):
-            return actions
-        links = [k for n in self._view.partners(participation.task_id) if (k := self.link_to(n.peer)) is not None]
-        wanted = participation.to_fetch(now) if links else []
-        if wanted:
-            link = self._random.choice(links)
-            actions += [a for subject in wanted for a in self.fetch(participation, subject, link, now)]
+        if participation.wants_to_fetch(now):
+            links = [k for n in self._view.partners(participation.task_id) if (k := self.link_to(n.peer)) is not None]
+            link = self._random.choice(links) if links else None
+            for subject in participation.to_fetch(now, can_ask=link is not None):
+                actions += self.fetch(participation, subject, link, now) if link is not None else []
         return actions
 
     def abandon(self, participation: Participation, parts: Iterable[str], now: Seconds) -> list[Action]:
@@ -139,7 +137,7 @@ class Exchanging:
             return Refusal("unknown-task", 60_000)
         if participation.has_ended(self._now):
             return Refusal("ended", 3_600_000)
-        if not participation.is_contributing(len(self._view.partners(participation.task_id)), self._now):
+        if not participation.is_contributing(self._view.present(participation.task_id), self._now):
             return Refusal("not-taking-part", 5_000)
         return participation.offer(subject.part)
 
@@ -234,7 +232,7 @@ class Exchanging:
             return []
         if part == "weights":
             return self.fetch(participation, Subject(participation.task_id, "statistics"), link, now) if link else []
-        if ours is None or not participation.is_contributing(len(self._view.partners(participation.task_id)), now):
+        if ours is None or not participation.is_contributing(self._view.present(participation.task_id), now):
             return []
         return self.enter(participation, theirs, now)
 
@@ -243,7 +241,7 @@ class Exchanging:
         rounds = participation.rounds(part)
         partners = self._view.partners(participation.task_id)
         rounds.began(now)
-        if self._exchanges.is_busy(subject) or not participation.is_contributing(len(partners), now):
+        if self._exchanges.is_busy(subject) or not participation.is_contributing(self._view.present(participation.task_id), now):
             return []
         self._asked_to_wait = {key: until for key, until in self._asked_to_wait.items() if until > now}
         within_reach = [n.peer for n in partners if (n.links or n.dialling.may(now)) and (n.peer, subject) not in self._asked_to_wait]

@@ -22,6 +22,7 @@ class Link:
     is_dialled: bool
     used: float
     hello: Hello | None = None
+    is_introduced: bool = False
 
     @property
     def peer(self) -> PeerId | None:

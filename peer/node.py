@@ -117,7 +117,7 @@ class Node:
         waits: list[float | None] = [self._housekeeping_at, self._exchanging.next_deadline(), self._links_due]
         if not self._membership.is_self_revoked:
             waits.append(self._view.next_deadline(self._now) if self._dial_room() > 0 else None)
-            waits += [p.next_deadline(len(self._view.partners(p.task_id))) for p in self._tasks.values()]
+            waits += [p.next_deadline(self._view.present(p.task_id)) for p in self._tasks.values()]
         known = [w for w in waits if w is not None]
         return Seconds(min(known)) if known else None
 
@@ -125,7 +125,7 @@ class Node:
         self._is_started, self._alone_since = True, now
         self._view.load(self._saved_records, now)
         for address in self._config.static:
-            self._view.add_candidate(address, is_static=True)
+            self._view.add_candidate(address, now, is_static=True)
         actions: list[Action] = [self._membership.door()]
         for participation in self._tasks.values():
             actions += participation.open()
@@ -134,7 +134,7 @@ class Node:
     def _route(self, event: Event, now: Seconds) -> list[Action]:
         match event:
             case ev.Candidate(address):
-                self._view.add_candidate(address)
+                self._view.add_candidate(address, now)
             case ev.Connected():
                 return self._connected(event, now)
             case ev.DialFailed(address, reason):
@@ -231,7 +231,7 @@ class Node:
             return actions
         self._alone_since = None
         self._view.greeted(peer)
-        actions.append(Notify("peer.connected", {"peer": peer.hex(), "name": self._view.name(peer)}))
+        actions += self._introduce(link)
         if hello.revocations != self._membership.revocations.digest():
             actions += [self._links.say(link, Revocation(card=card)) for card in self._membership.revocations.cards()]
         if hello.tasks != self._tasks_digest():
@@ -243,6 +243,15 @@ class Node:
             self._membership.asked_renewal(now)
             actions.append(self._links.say(link, Renew()))
         return actions
+
+    def _introduce(self, link: Link) -> list[Action]:
+        """Say once that a neighbour is here, when its name is known: with HELLO, or with its first record right after."""
+        assert link.peer is not None
+        if link.is_introduced or self._view.neighbours[link.peer].record is None:
+            return []
+        is_news = not any(k.is_introduced for k in self._links.greeted(link.peer))
+        link.is_introduced = True
+        return [Notify("peer.connected", {"peer": link.peer.hex(), "name": self._view.name(link.peer)})] if is_news else []
 
     def _close_duplicate(self, peer: PeerId, now: Seconds) -> list[Action]:
         """Two peers that dialled each other at once keep the connection of the lower peer id."""
@@ -295,7 +304,7 @@ class Node:
                 case TaskCard(card):
                     return self._take_task(card, link, now)
                 case Records(cards):
-                    return [a for card in cards for a in self._take_record(card, link, now)]
+                    return [a for card in cards for a in self._take_record(card, link, now)] + self._introduce(link)
                 case Propose() | Accept() | Refuse() | Commit() | Done() | Aborted() | Resolve() | Fetch() | Result():
                     return self._exchanging.receive(link, message, now)
                 case Renew():
@@ -437,12 +446,12 @@ class Node:
         """What is due in every task, then the dials that this and the view want."""
         actions = self._own_record(now)
         for participation in self._tasks.values():
-            partners = self._view.partners(participation.task_id, with_lost=True)
-            here = [n for n in partners if not n.is_lost]
-            if participation.is_epoch_due(len(here), now, is_cut_off=len(partners) > len(here) == 0):
+            is_alone = not self._view.partners(participation.task_id, with_lost=True)
+            here = self._view.present(participation.task_id)
+            if participation.is_epoch_due(here, now, is_cut_off=here == 0 and not is_alone):
                 epoch = participation.statistics.next_epoch()
                 actions += self._exchanging.enter(participation, epoch, now)
-            actions += participation.advance(len(here), now, is_alone=not partners)
+            actions += participation.advance(here, now, is_alone=is_alone)
             actions += self._exchanging.advance(participation, now)
         for address, peer in self._view.to_dial(
             now, self._exchanging.wanted, self._dial_room(), only_wanted=len(self._links) >= TARGET_LINKS
@@ -471,7 +480,7 @@ class Node:
         tasks = []
         for p in self._tasks.values():
             in_doubt = self._exchanging.in_doubt(p.task_id)
-            tasks.append(p.status(len(self._view.partners(p.task_id)), in_doubt, now))
+            tasks.append(p.status(self._view.present(p.task_id), in_doubt, now))
         last = self._exchanging.last
         return {
             "name": self._config.name,

@@ -327,12 +327,15 @@ class Participation:
         if self.decision != "accepted" or not self.facts or now < self._fetch_at:
             return False
         if self.has_rows and self.statistics.is_shared:
-            self._fetch_at = 0.0  # a time that has passed would be a deadline for ever
+            self._fetch_at = 0.0
             return False
         return True
 
-    def to_fetch(self, now: float) -> list[Subject]:
-        """What to ask a neighbour for; it is not asked again for a while."""
+    def to_fetch(self, now: float, *, can_ask: bool) -> list[Subject]:
+        """What to ask a neighbour for; it is not asked again for a while. Where nobody can be asked, the next to come is asked at once."""
+        if not can_ask:
+            self._fetch_at = 0.0  # a time that has passed would be a deadline for ever
+            return []
         self._fetch_at = now + (LISTEN_EVERY_S if self.statistics.is_shared else ASK_EVERY_S)
         return [Subject(self.task_id, part) for part in self.task.parts]
 

@@ -95,10 +95,14 @@ class View:
 
     # what is seen ----------------------------------------------------------------------------------------------------
 
-    def add_candidate(self, address: Address, *, is_static: bool = False) -> None:
+    def add_candidate(self, address: Address, now: float, *, is_static: bool = False) -> None:
+        """Somebody may listen there. Of a neighbour that we could not reach it says that waiting is over."""
         if is_static:
             self._static.add(address)
-        if address in self._candidates or any(address in n.addresses for n in self.neighbours.values()):
+        for neighbour in [n for n in self.neighbours.values() if address in n.addresses]:
+            neighbour.dialling.not_before = min(neighbour.dialling.not_before, now)
+            return
+        if address in self._candidates:
             return
         if len(self._candidates) >= MAX_CANDIDATES:
             self._candidates.pop(next((a for a in self._candidates if a not in self._static), address), None)
@@ -224,6 +228,10 @@ class View:
         heard = [n for n in known if n.last_heard is not None]
         chosen = self._random.sample(heard, min(SAMPLE, len(heard))) if heard else []
         return [n.card for n in chosen if n.card]
+
+    def present(self, task: bytes) -> int:
+        """How many neighbours take part in a task and were heard from since this peer started: what thresholds count."""
+        return sum(1 for n in self.partners(task) if n.last_heard is not None)
 
     def name(self, peer: PeerId) -> str:
         """What to call a peer on screen: the name it gives itself, or the beginning of its id."""

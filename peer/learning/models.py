@@ -7,6 +7,7 @@ columns in their own units. A class of which there are no rows is never predicte
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,20 +32,20 @@ SINGULAR: Final = 1e-12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Model:
+class Model(ABC):
     """A fitted model. `fill` (d,) stands in for missing values; `about` is what is known of how it came about."""
 
     task: Task
     fill: Floats
     about: dict[str, Any]
 
+    @abstractmethod
     def predict(self, X: Floats) -> NDArray[Any]:
         """For rows (n, d), NaN where a value is missing: index into the card's classes (n,) int64, or the predicted number (n,) float64."""
-        raise NotImplementedError
 
+    @abstractmethod
     def arrays(self) -> dict[str, Floats]:
         """Everything the model consists of, for export. `describe` says how they predict."""
-        raise NotImplementedError
 
     def score(self, rows: Rows) -> float:
         """Accuracy, or r2 for numbers (1 is perfect; 0 is what always saying the mean of these rows gives)."""
@@ -77,9 +78,9 @@ class Classifier(Model):
 
     is_known: NDArray[np.bool_]
 
+    @abstractmethod
     def decision(self, X: Floats) -> Floats:
         """Log of each class's probability but for a constant of the row, (n, K); -inf for classes without rows."""
-        raise NotImplementedError
 
     def predict(self, X: Floats) -> NDArray[Any]:
         return np.asarray(self.decision(X).argmax(axis=1), dtype=np.int64)

@@ -541,6 +541,21 @@ def test_below_the_minimum_of_peers_nothing_is_exchanged() -> None:
     assert village.agree(village.hosts)
 
 
+def test_only_peers_that_were_heard_from_count_towards_the_minimum() -> None:
+    village = Village(3, thresholds=Thresholds(min_rows=20, min_peers=3))
+    village.network.run(30.0)
+    assert village.agree(village.hosts)
+    for host in village.hosts:
+        host.crash()
+    village.network.run(1.0)
+    for host in village.hosts[:2]:
+        village.start(host)
+    before = len(village.hosts[0].notices)
+    village.hosts[0].feed(ev.RowsChanged(village.task))
+    village.network.run(30.0)
+    assert not any(n.kind == "exchange.committed" for n in village.hosts[0].notices[before:])
+
+
 def test_after_the_end_date_a_task_stops_and_its_model_stays() -> None:
     village = Village(2, ends=int(START) + 100)
     village.network.run(60.0)

@@ -36,7 +36,7 @@ def dials(of: View, now: float, wanted: set[PeerId] | None = None, room: int = 8
 
 def test_a_candidate_is_dialled_once_and_again_after_a_growing_wait() -> None:
     seen = view()
-    seen.add_candidate(("10.0.0.9", 1), is_static=True)
+    seen.add_candidate(("10.0.0.9", 1), 0.0, is_static=True)
     assert dials(seen, 0.0) == [(("10.0.0.9", 1), None)]
     assert dials(seen, 0.0) == []
     waits, now = [], 0.0
@@ -53,7 +53,7 @@ def test_a_candidate_is_dialled_once_and_again_after_a_growing_wait() -> None:
 
 def test_a_candidate_nobody_named_is_forgotten_after_three_dials() -> None:
     seen = view()
-    seen.add_candidate(("10.0.0.9", 1))
+    seen.add_candidate(("10.0.0.9", 1), 0.0)
     for k in range(LOST_AFTER_DIALS):
         assert dials(seen, k * 100.0)
         seen.dial_failed(("10.0.0.9", 1), k * 100.0)
@@ -63,7 +63,7 @@ def test_a_candidate_nobody_named_is_forgotten_after_three_dials() -> None:
 def test_candidates_are_bounded() -> None:
     seen = view()
     for k in range(MAX_CANDIDATES * 2):
-        seen.add_candidate((f"10.0.{k // 250}.{k % 250}", 1))
+        seen.add_candidate((f"10.0.{k // 250}.{k % 250}", 1), 0.0)
     assert len(seen.to_dial(0.0, set(), 10_000, only_wanted=False)) == MAX_CANDIDATES
 
 
@@ -161,7 +161,7 @@ def test_a_peer_never_heard_from_is_never_lost() -> None:
 
 def test_an_address_where_we_reached_ourselves_is_not_dialled_again() -> None:
     seen = view()
-    seen.add_candidate(("10.0.0.9", 1), is_static=True)
+    seen.add_candidate(("10.0.0.9", 1), 0.0, is_static=True)
     dials(seen, 0.0)
     seen.is_own(("10.0.0.9", 1))
     assert dials(seen, 1e6) == []
@@ -175,3 +175,20 @@ def test_back_off_forgets_after_success() -> None:
     assert wait.may(0.0)
     wait.failed(0.0, Random(1))
     assert wait.not_before <= 1.0
+
+
+def test_a_neighbour_that_is_seen_again_is_dialled_at_once() -> None:
+    seen = view()
+    seen.take_record(card(1), 0.0)
+    now = 0.0
+    for _ in range(8):
+        [(address, _)] = seen.to_dial(now, set(), 8, only_wanted=False)
+        seen.dial_failed(address, now)
+        deadline = seen.next_deadline(now)
+        assert deadline is not None
+        waited, now = deadline - now, deadline
+    assert waited > 20.0
+    seen.to_dial(now, set(), 8, only_wanted=False)
+    seen.dial_failed(("10.0.0.2", 8786), now)
+    seen.add_candidate(("10.0.0.2", 8786), now + 1.0)
+    assert dials(seen, now + 1.0) == [(("10.0.0.2", 8786), known(1))]
