@@ -3,7 +3,7 @@
 One seed gives the same bytes on every machine, so nothing here knows when or where it ran. A finished cell lies in a folder of its own
 before the next begins: a run that was killed goes on from there.
 
-    DIR/scenario.toml                      what was run, to the letter
+    DIR/scenario.toml, origin.txt          what was run, to the letter, and where its relative paths begin
     DIR/cells/CELL/SEED/result.json …      one finished cell and seed
     DIR/result.json, metrics.csv, trace.msgpack, report.html      all of them together
 """

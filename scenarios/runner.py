@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 On = Literal["sim", "processes", "lan"]
 """A virtual network; real daemons on the loopback interface; real daemons, each in a network namespace."""
 
+ORIGIN: Final = "origin.txt"
+"""Beside the copy of the file: the folder that its relative paths begin from. Nothing that was found depends on it."""
+
 COMMITTED: Final = "exchange.committed"
 """The event of a trace that says that two peers have finished an exchange; both tell it."""
 
@@ -201,3 +204,10 @@ def _claim(folder: Path, scenario: Scenario, is_resumed: bool) -> None:
             raise ControlError(sentence, "another --out", Exit.USAGE)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(path, scenario.text.encode(), MODE)
+    write_whole(folder / ORIGIN, scenario.folder.encode(), MODE)
+
+
+def ran_in(folder: Path) -> Scenario:
+    """The scenario whose results lie in this folder. Raises ScenarioError, OSError."""
+    origin = folder / ORIGIN
+    return parse((folder / "scenario.toml").read_text("utf-8"), folder.name, origin.read_text("utf-8"), str(folder / "scenario.toml"))

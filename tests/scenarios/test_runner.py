@@ -17,7 +17,7 @@ import chinwag
 from peer.control import ControlError
 from scenarios import replaying, results, runner
 from scenarios.runner import Places
-from scenarios.scenario import Scenario, cells, parse
+from scenarios.scenario import Scenario, cells, load, parse
 
 TINY = """
 [scenario]
@@ -172,6 +172,18 @@ def test_a_replay_says_whether_the_bytes_are_the_same(done: Path, tmp_path: Path
     assert replaying.replay(str(tmp_path), 1, "data.alpha=10").is_same is False
     with pytest.raises(ControlError, match="There is no cell"):
         replaying.replay(str(done), 1, "alpha")
+
+
+def test_own_files_are_found_again_at_a_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for k in range(2):
+        rows = "".join(f"{i % 7 + k},{i % 5},{'yes' if i % 3 else 'no'}\n" for i in range(80))
+        (tmp_path / f"site-{k}.csv").write_text("x,y,leak\n" + rows)
+    (tmp_path / "sites.toml").write_text(
+        '[scenario]\nseeds = [1]\n[data]\nsource = "site-*.csv"\ntarget = "leak"\npartition = "files"\n[stop]\nseconds = 2\n'
+    )
+    runner.run(load(tmp_path / "sites.toml"), tmp_path / "out")
+    monkeypatch.chdir("/")
+    assert replaying.replay(str(tmp_path / "out"), None, None).is_same is True
 
 
 def test_the_trace_of_all_cells_names_the_cell_before_its_events(done: Path) -> None:
