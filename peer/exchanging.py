@@ -25,6 +25,9 @@ from .view import View
 ASK_AGAIN_MS: Final = 2_000
 """When to ask again, in milliseconds, whoever has no result yet."""
 
+SILENT_S: Final = 15.0
+"""Seconds for which a partner that did not answer is left alone: by then a cut connection is seen to be one, or a busy partner is free."""
+
 
 class Exchanging:
     """See the module. `tasks` is shared with the node, which adds to it. Is what `protocol.exchange` asks of a peer (Holdings)."""
@@ -199,7 +202,8 @@ class Exchanging:
         self._began.pop(dropped.subject, None)
         if participation is None:
             return actions
-        self._asked_to_wait[dropped.partner, dropped.subject] = now + dropped.retry_ms / 1000
+        wait_s = SILENT_S if dropped.reason == "too slow" else dropped.retry_ms / 1000
+        self._asked_to_wait[dropped.partner, dropped.subject] = now + wait_s
         participation.failed(dropped.subject.part, now)
         if dropped.theirs is not None and dropped.reason == "epoch":
             link = self.link_to(dropped.partner)

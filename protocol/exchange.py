@@ -34,8 +34,9 @@ from .identity import PeerId
 from .messages import Aborted, Accept, Commit, Done, Message, Propose, Refuse, Resolve
 from .tensors import Arrays, Assembly, BadTensor, Manifest, decode
 
-ANSWER_S: Final = 10.0
-"""Seconds to wait for ACCEPT, and for DONE. A responder answers from memory, or after one durable write."""
+ANSWER_S: Final = 3.0
+"""Seconds to wait for ACCEPT, and for DONE. A responder answers from memory, or after one durable write. Whoever waits exchanges with nobody
+else, so a neighbour behind a cut cable must not hold it up for long."""
 
 TRANSFER_S: Final = 30.0
 """Seconds a transfer may take before its size counts."""

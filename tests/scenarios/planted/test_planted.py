@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
 from scenarios.everything import explained, run
 from scenarios.invariants import NAMES
-
-spec = importlib.util.spec_from_file_location("planted_bugs", Path(__file__).with_name("bugs.py"))
-assert spec is not None
-assert spec.loader is not None
-bugs = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(bugs)
+from tests.scenarios.planted import bugs
 
 
 @pytest.mark.parametrize("bug", bugs.BUGS, ids=lambda bug: bug.plant.__name__)
