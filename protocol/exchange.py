@@ -35,8 +35,8 @@ from .messages import Aborted, Accept, Commit, Done, Message, Propose, Refuse, R
 from .tensors import Arrays, Assembly, BadTensor, Manifest, decode
 
 ANSWER_S: Final = 3.0
-"""Seconds to wait for ACCEPT, and for DONE. A responder answers from memory, or after one durable write. Whoever waits exchanges with nobody
-else, so a neighbour behind a cut cable must not hold it up for long."""
+"""Seconds to wait for ACCEPT, and for DONE. A responder answers from memory, or after one durable write. Whoever waits exchanges with
+nobody else, so a neighbour behind a cut cable must not hold it up for long."""
 
 TRANSFER_S: Final = 30.0
 """Seconds a transfer may take before its size counts."""
