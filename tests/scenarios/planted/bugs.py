@@ -121,7 +121,7 @@ BUGS = (
     Bug("halves are forgotten before the next epoch is durable", "once", 0, forget_halves_in_a_transaction_of_their_own),
     Bug("DONE is said before the responder's half is durable", "once", 3, say_done_before_it_is_durable),
     Bug("what was applied is forgotten when somebody asks", "once", 1, forget_what_was_applied),
-    Bug("ABORTED is taken for DONE", "once", 0, believe_done_without_asking),
+    Bug("ABORTED is taken for DONE", "once", 4, believe_done_without_asking),
     Bug("an initiator takes a thousandth less than its partner gives", "conserved", 0, give_less_than_is_taken),
     Bug("changed rows replace what was mixed", "conserved", 0, replace_changed_rows),
     Bug("a division by a count that may be 0", "finite", 0, divide_by_a_count_that_may_be_zero),
