@@ -123,7 +123,7 @@ class Node:
 
     def _start(self, now: Seconds) -> list[Action]:
         self._is_started, self._alone_since = True, now
-        self._view.load(self._saved_records, now)
+        self._view.load(self._saved_records, self._membership.certificates, now)
         for address in self._config.static:
             self._view.add_candidate(address, is_static=True)
         actions: list[Action] = [self._membership.door()]
