@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ spec = importlib.util.spec_from_file_location("planted_bugs", Path(__file__).wit
 assert spec is not None
 assert spec.loader is not None
 bugs = importlib.util.module_from_spec(spec)
+sys.modules[spec.name] = bugs
 spec.loader.exec_module(bugs)
 
 
