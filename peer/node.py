@@ -96,6 +96,8 @@ class Node:
         self._saved_records = dict(saved.records)
         self._is_started = False
         self._housekeeping_at = 0.0
+        self._here: dict[TaskId, int] = {}
+        """Partners of each task as of the last event."""
         self._links_due = math.inf
         """No link is due before. What arrives only puts that off, so it is found anew at a Tick and not at every event."""
         self._alone_since: float | None = None
@@ -117,13 +119,13 @@ class Node:
         waits: list[float | None] = [self._housekeeping_at, self._exchanging.next_deadline(), self._links_due]
         if not self._membership.is_self_revoked:
             waits.append(self._view.next_deadline(self._now) if self._dial_room() > 0 else None)
-            waits += [p.next_deadline(self._view.present(p.task_id)) for p in self._tasks.values()]
+            waits += [p.next_deadline(self._here.get(p.task_id, 0)) for p in self._tasks.values()]
         known = [w for w in waits if w is not None]
         return Seconds(min(known)) if known else None
 
     def _start(self, now: Seconds) -> list[Action]:
         self._is_started, self._alone_since = True, now
-        self._view.load(self._saved_records, now)
+        self._view.load(self._saved_records, self._membership.certificates, now)
         for address in self._config.static:
             self._view.add_candidate(address, now, is_static=True)
         actions: list[Action] = [self._membership.door()]
@@ -412,13 +414,14 @@ class Node:
 
     def _tick(self, now: Seconds) -> list[Action]:
         actions = self._exchanging.tick(now)
-        for link in self._links if now >= self._links_due else ():
-            events, out = link.connection.tick(now)
-            actions += [Send(link.id, out)] if out else []
-            for event in events:
-                if isinstance(event, Closed):
-                    actions += [*self._drop(link.id, event.reason, now), Disconnect(link.id)]
-        self._links_due = min((k.connection.next_deadline() for k in self._links), default=math.inf)
+        if now >= self._links_due:
+            for link in self._links:
+                events, out = link.connection.tick(now)
+                actions += [Send(link.id, out)] if out else []
+                for event in events:
+                    if isinstance(event, Closed):
+                        actions += [*self._drop(link.id, event.reason, now), Disconnect(link.id)]
+            self._links_due = min((k.connection.next_deadline() for k in self._links), default=math.inf)
         if now >= self._housekeeping_at:
             self._housekeeping_at = now + HOUSEKEEPING_S
             actions += self._housekeeping(now)
@@ -447,7 +450,7 @@ class Node:
         actions = self._own_record(now)
         for participation in self._tasks.values():
             is_alone = not self._view.partners(participation.task_id, with_lost=True)
-            here = self._view.present(participation.task_id)
+            here = self._here[participation.task_id] = self._view.present(participation.task_id)
             if participation.is_epoch_due(here, now, is_cut_off=here == 0 and not is_alone):
                 epoch = participation.statistics.next_epoch()
                 actions += self._exchanging.enter(participation, epoch, now)

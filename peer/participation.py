@@ -49,6 +49,8 @@ class Participation:
         states = {part: held for (t, part), held in saved.states.items() if t == task_id}
         results = {part: r for (t, part), r in saved.results.items() if t == task_id}
         self.statistics = StatisticsPart(me, task_id, task, rounds(period_s, random), states, results.get("statistics"))
+        if decision == "left":
+            self.statistics.withdraw()  # as when it left: should it come back, its rows must not count twice
         self.weights: WeightsPart | None = None
         if "weights" in task.parts:
             stream = Random(random.getrandbits(64))

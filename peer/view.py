@@ -7,7 +7,7 @@ Candidates (mDNS, static addresses) are hints only: they are dialled, and become
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
@@ -66,6 +66,8 @@ class Neighbour:
     card: bytes | None = None
     addresses: list[Address] = field(default_factory=list)
     last_heard: float | None = None
+    silent_since: float | None = None
+    """When it was last heard from; of one known from before this daemon started, when that was. None if it was never met."""
     links: list[int] = field(default_factory=list)
     dialling: Dialling = field(default_factory=Dialling)
     exchanges: int = 0
@@ -128,13 +130,16 @@ class View:
             self._candidates.pop(address, None)
         return neighbour
 
-    def load(self, cards: dict[PeerId, bytes], now: float) -> None:
-        """Take in the records that were saved; those that no longer verify or have expired are dropped."""
+    def load(self, cards: Mapping[PeerId, bytes], met: Container[PeerId], now: float) -> None:
+        """Take in the records that were saved; those that no longer verify or have expired are dropped. Whoever was `met` before and does
+        not answer any more is lost, as if it had fallen silent now: it may have died while this daemon did not run."""
         for card in cards.values():
             try:
-                self.take_record(card, now)
+                neighbour = self.take_record(card, now)
             except WireError:
                 continue
+            if neighbour is not None and neighbour.peer in met:
+                neighbour.silent_since = now
 
     def connected(self, peer: PeerId, link: int, dialled: Address | None) -> Neighbour:
         neighbour = self.neighbours.get(peer) or self._add(peer)
@@ -153,7 +158,7 @@ class View:
 
     def heard(self, peer: PeerId, now: float) -> None:
         neighbour = self.neighbours[peer]
-        neighbour.last_heard, neighbour.is_lost = now, False
+        neighbour.last_heard, neighbour.silent_since, neighbour.is_lost = now, now, False
 
     def disconnected(self, peer: PeerId, link: int, now: float) -> None:
         neighbour = self.neighbours.get(peer)
@@ -206,8 +211,8 @@ class View:
             for n in self.neighbours.values()
             if not n.is_lost
             and not n.links
-            and n.last_heard is not None
-            and now - n.last_heard >= self._lost_after_s
+            and n.silent_since is not None
+            and now - n.silent_since >= self._lost_after_s
             and n.dialling.failures >= LOST_AFTER_DIALS
         ]
         for neighbour in lost:

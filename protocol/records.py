@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -114,7 +113,8 @@ def format_address(address: tuple[str, int]) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def tellable(addresses: Iterable[tuple[str, int]]) -> tuple[str, ...]:
+@lru_cache(1024)
+def tellable(addresses: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
     """Those of a peer's own addresses that others can use, as a record or an invite holds them: canonical, without doubles, at most 8.
 
     IPv6 addresses with a zone are left out: the zone names an interface of this device, and neighbours on that link meet through mDNS.

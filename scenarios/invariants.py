@@ -133,8 +133,7 @@ class Invariants:
         if "statistics" in held and not moved:
             self._check_source(host, held["statistics"], held.get("own"))
         if is_left:
-            for part in ("statistics", "own"):
-                self._held.pop((host, part), None)
+            self._held.pop((host, "statistics"), None)
         for part, state in held.items():
             self._held[host, part] = state
 

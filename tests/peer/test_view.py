@@ -192,3 +192,14 @@ def test_a_neighbour_that_is_seen_again_is_dialled_at_once() -> None:
     seen.dial_failed(("10.0.0.2", 8786), now)
     seen.add_candidate(("10.0.0.2", 8786), now + 1.0)
     assert dials(seen, now + 1.0) == [(("10.0.0.2", 8786), known(1))]
+
+
+def test_a_neighbour_that_died_while_this_daemon_was_off_is_lost() -> None:
+    for met, lost in (([known(1)], [known(1)]), ([], [])):
+        seen = view()
+        seen.load({known(1): card(1)}, met, 0.0)
+        for k in range(LOST_AFTER_DIALS):
+            address, peer = seen.to_dial(k * 100.0, set(), 8, only_wanted=False)[0]
+            assert peer == known(1)
+            seen.dial_failed(address, k * 100.0)
+        assert [n.peer for n in seen.newly_lost(300.0)] == lost

@@ -114,7 +114,7 @@ def test_a_peer_tells_of_its_addresses_what_others_can_use() -> None:
         ("a" * 90, 8786),
         *(("10.0.0.9", i) for i in range(1, 20)),
     ]
-    told = tellable(own)
+    told = tellable(tuple(own))
     assert told[:2] == ("[fd00::7]:8786", "10.0.0.9:1")
     assert len(told) == 8
     replace(RECORD, addresses=told)
