@@ -84,6 +84,12 @@ class Exchanging:
         assert link.peer is not None
         return self._carry_out(self._exchanges.resolve(link.id, link.peer), now)
 
+    def ask_again(self, now: Seconds) -> list[Action]:
+        """Settle what is in doubt with whoever is there: the answer to an earlier question may have been lost with its link."""
+        partners = dict.fromkeys(half.partner for half in self._exchanges.in_doubt)
+        links = [link for link in map(self.link_to, partners) if link is not None]
+        return [action for link in links for action in self.greeted(link, now)]
+
     def link_lost(self, link: LinkId, now: Seconds) -> list[Action]:
         self._fetches.link_lost(link)
         return self._carry_out(self._exchanges.link_lost(link), now)

@@ -428,7 +428,7 @@ class Node:
         return actions
 
     def _housekeeping(self, now: Seconds) -> list[Action]:
-        actions = self._membership.expire_invites(now) + self._membership.renew_self(now)
+        actions = self._membership.expire_invites(now) + self._membership.renew_self(now) + self._exchanging.ask_again(now)
         for link in [k for k in self._links if k.certificate is not None and k.certificate.not_after <= now]:
             actions += self._close(link, CloseCode.NOT_MEMBER, now)
         for neighbour in self._view.newly_lost(now):
