@@ -92,7 +92,7 @@ class Participation:
             self.scores.clear()
             self.now_score = None
             if self.weights is not None:
-                self.weights.result = None
+                self.weights.forget()
 
     # whether it takes part ---------------------------------------------------------------------------------------------
 
@@ -212,7 +212,12 @@ class Participation:
         self.rounds(part).failed(now)
 
     def trained(self, event: Trained, now: float) -> list[Action]:
-        """A job of the trainer is finished."""
+        """A job of the trainer is finished. What it brings to a task that was left meanwhile is dropped: it may have been erased."""
+        if self.decision != "accepted":
+            self._is_opening = self._is_scoring = False
+            if self.weights is not None:
+                self.weights.is_training = False
+            return []
         match event.job:
             case "open":
                 return self._opened(event, now)

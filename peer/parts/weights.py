@@ -112,7 +112,7 @@ class WeightsPart:
     def trained(self, arrays: Arrays | None) -> list[Any]:
         """Add what training moved; None if it failed."""
         self.is_training = False
-        if arrays is None:
+        if arrays is None or self.preparation is None:
             return []
         after = _with(arrays, "weights/")
         self.weights = {n: self.weights[n] + (after[n] - self._start[n]) for n in self.weights}
@@ -156,6 +156,13 @@ class WeightsPart:
             self._task_id, PART, epoch, dict(arrays), {"is_settled": True, "exchanges": 0, "peers": statistics.facts["peers"]}
         )
         return [self.result, self._hold()]
+
+    def forget(self) -> None:
+        """The owner erases the task: nothing of it stays in memory either."""
+        self.weights, self.control, self.average = (cvgossip.initial(self._task) for _ in range(3))
+        self.preparation = self.result = None
+        self.round = self.alone_rounds = 0
+        self.is_trained = False
 
     @property
     def is_ready(self) -> bool:

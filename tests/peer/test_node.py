@@ -703,6 +703,21 @@ def test_weights_trained_apart_reach_what_all_rows_together_would_give() -> None
         assert ("exchange.committed", "weights") in {(n.kind, n.facts.get("part")) for n in host.notices}
 
 
+def test_whoever_erases_a_task_keeps_nothing_of_it_in_memory() -> None:
+    village = Village(2, model="logistic", alpha=0.01)
+    village.network.run(40.0)
+    node = village.hosts[0].node
+    assert node is not None
+    held = node._tasks[village.task].weights
+    assert held is not None
+    assert any(array.any() for array in held.weights.values())
+    village.hosts[0].feed(ev.LeaveTask(village.task, erase=True))
+    assert not any(array.any() for part in (held.weights, held.control, held.average) for array in part.values())
+    assert held.preparation is None
+    village.network.run(5.0)
+    assert not village.hosts[0].disk.states
+
+
 def test_a_late_newcomer_starts_from_its_neighbours_weights() -> None:
     village = Village(4, model="logistic", alpha=0.01, boot=3)
     village.network.run(60.0)
